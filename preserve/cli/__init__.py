@@ -1,0 +1,1 @@
+"""argv to one operation to text or JSON to an exit code. The only room that prints or exits."""

@@ -1,0 +1,46 @@
+"""JSON as our files are written (sorted, indented, one form only) and read (no duplicate keys)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from preserve.errors import UserError
+
+
+def dump(value: Any) -> bytes:
+    """The bytes of a document for people and machines: sorted keys, two spaces, a final newline."""
+    return (json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def canonical(value: Any) -> bytes:
+    """The shortest form, for digests: sorted keys, no white space."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def load(data: bytes, file: str, *, schema: str | None = None) -> dict[str, Any]:
+    """Read one JSON object; ``schema`` is the value its key ``schema`` must have.
+
+    Raises:
+        UserError: not JSON, not an object, a key twice, or another schema.
+    """
+    try:
+        value = json.loads(data, object_pairs_hook=_no_twice)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not readable as JSON: {error}", hint=f"restore {file} or make it again") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{file}: expected a JSON object, found {type(value).__name__}")
+    if schema is not None and value.get("schema") != schema:
+        raise UserError(
+            f"{file}: its schema is {value.get('schema')!r}, this version of preserve reads {schema!r}",
+            hint="make the file again with this version, or install the version that wrote it",
+        )
+    return value
+
+
+def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    return value

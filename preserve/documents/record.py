@@ -1,0 +1,118 @@
+"""The record: what one step did, in in-toto's words (materials it read, products it made)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from preserve.digest import Digest
+from preserve.documents import jsonform
+from preserve.errors import PreserveError, UserError
+
+SCHEMA = "preserve/record/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A file by path, sha256, size in bytes and executable bit."""
+
+    path: str
+    sha256: Digest
+    size: int
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineUsed:
+    """The container engine: name (docker, apptainer) and version."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What of the machine can move a result: CPU model and flags, architecture, kernel release. No host name."""
+
+    architecture: str
+    cpu_model: str
+    cpu_flags: tuple[str, ...]
+    kernel: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageUsed:
+    """The image by the plan's name, manifest digest and config digest."""
+
+    name: str
+    manifest_digest: Digest
+    config_digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One execution of one step. Times are UTC, ``2026-11-23T09:00:00.123456Z``; durations seconds; sizes bytes.
+
+    ``products`` lists files; a folder product is listed by its files. ``cpu_seconds``, ``peak_memory`` and
+    ``network_attempts`` are ``None`` where the engine could not observe them. ``logs`` maps ``stdout`` and
+    ``stderr`` to their pins (path within the run's folder).
+    """
+
+    step: str
+    key: Digest
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    image: ImageUsed
+    engine: EngineUsed
+    machine: Machine
+    materials: tuple[Artifact, ...]
+    products: tuple[Artifact, ...]
+    network: bool
+    network_attempts: int | None
+    started: str
+    ended: str
+    exit_code: int
+    wall_seconds: float
+    cpu_seconds: float | None
+    peak_memory: int | None
+    logs: Mapping[str, Artifact]
+    failure: str | None = None  # why a step with exit code 0 failed, or "timed out", "interrupted"
+
+    def to_bytes(self) -> bytes:
+        """Give the bytes of records/<step>.json."""
+        return jsonform.dump({"schema": SCHEMA, **asdict(self)})
+
+
+def read_record(data: bytes, file: str) -> Record:
+    """Read a record.
+
+    Raises:
+        UserError: it is damaged or of another version.
+    """
+    value = jsonform.load(data, file, schema=SCHEMA)
+    value.pop("schema")
+    try:
+        return Record(
+            **{
+                **value,
+                "key": Digest(value["key"]),
+                "command": tuple(value["command"]),
+                "image": ImageUsed(
+                    name=value["image"]["name"],
+                    manifest_digest=Digest(value["image"]["manifest_digest"]),
+                    config_digest=Digest(value["image"]["config_digest"]),
+                ),
+                "engine": EngineUsed(**value["engine"]),
+                "machine": Machine(**{**value["machine"], "cpu_flags": tuple(value["machine"]["cpu_flags"])}),
+                "materials": tuple(_artifact(a) for a in value["materials"]),
+                "products": tuple(_artifact(a) for a in value["products"]),
+                "logs": {name: _artifact(log) for name, log in value["logs"].items()},
+            }
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, PreserveError) as error:
+        raise UserError(f"{file}: damaged: {error}") from error
+
+
+def _artifact(value: dict[str, Any]) -> Artifact:
+    return Artifact(**{**value, "sha256": Digest(value["sha256"])})

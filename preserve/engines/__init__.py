@@ -1,0 +1,1 @@
+"""Run containers: one file per engine."""

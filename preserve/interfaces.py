@@ -1,0 +1,143 @@
+"""Everything that can be plugged in, on one page. Read this first.
+
+Each interface has a dict of built-ins in its room, and one contract suite in tests/contract/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from preserve.documents.lockfile import ImagePin
+from preserve.documents.workflow import Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A file or folder of this machine (``source``, absolute) seen in the container at ``target`` (absolute)."""
+
+    source: Path
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """One command in one container.
+
+    ``mounts`` come outer before inner; ``label`` names the run, so that what an unclean end leaves is found again.
+    ``interactive`` connects the caller's terminal instead of stdout and stderr.
+    """
+
+    image: ImagePin
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    working_folder: str = "/work"
+    network: bool = False
+    resources: Resources = Resources()
+    label: str = ""
+    interactive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """How a command ended. ``None``: this engine could not observe it here.
+
+    ``exit_code`` is the command's (128 + n when signal n ended it); ``cpu_seconds`` user plus system;
+    ``peak_memory`` bytes; ``network_attempts`` packets that found no route.
+    """
+
+    exit_code: int
+    cpu_seconds: float | None = None
+    peak_memory: int | None = None
+    network_attempts: int | None = None
+    timed_out: bool = False
+    stopped: bool = False
+
+
+class Engine(Protocol):
+    """Runs containers, all with the same isolation (docs/reference/isolation.md).
+
+    Read-only root, no network unless asked, only the request's environment plus the image's own, fixed host name
+    ``preserve``, the caller's uid and gid, no capabilities, no new privileges, private /tmp, nothing of the host
+    but the mounts. ``run`` may be called from several threads at once. No way out of ``run`` leaves a container:
+    not an exception, a time-out, ``stop`` or the death (kill -9) of this process or of the engine's client.
+    """
+
+    name: str
+
+    def version(self) -> str:
+        """The engine's version.
+
+        Raises:
+            MachineError: it is missing, refuses or is too old; the hint says what to install.
+        """
+
+    def load(self, image: ImagePin, layout: Path) -> None:
+        """Make ``image`` runnable from the OCI layout; every blob is hashed first; nothing to do when loaded.
+
+        Raises:
+            DigestMismatch: a blob or what the engine made of it has another digest. Nothing was started.
+            MachineError: the engine failed.
+        """
+
+    def run(self, request: RunRequest, *, stdout: BinaryIO, stderr: BinaryIO) -> Execution:
+        """Run and wait; both streams are written as they come, apart and complete, to files open for writing.
+
+        Raises:
+            MachineError: the container could not be started.
+        """
+
+    def stop(self) -> None:
+        """End all containers of this engine object now; their ``run`` returns with ``stopped``; later runs do too."""
+
+
+class Transport(Protocol):
+    """Finds and copies images of one kind of place (``scheme``: docker, docker-daemon, oci, build)."""
+
+    scheme: str
+
+    def resolve(self, reference: str, *, platform: str) -> ImagePin:
+        """Pin what ``reference`` names now for ``platform`` (``linux/amd64``).
+
+        Raises:
+            UserError: the reference is malformed or names nothing.
+            MachineError: the place cannot be reached or refuses.
+        """
+
+    def copy_to_layout(self, image: ImagePin, layout: Path) -> None:
+        """Copy the image bit-exactly into the OCI layout at ``layout``, every blob hashed; present blobs are kept.
+
+        Raises:
+            DigestMismatch: the place gave other bytes than the pin says.
+            MachineError: the place cannot be reached or refuses.
+        """
+
+
+class Progress(Protocol):
+    """Hears what happens. Empty by default (``Silent``); only the command line draws."""
+
+    def step_started(self, step: str) -> None:
+        """A step's container is about to start."""
+
+    def step_finished(self, step: str, *, outcome: str, seconds: float) -> None:
+        """A step ended: ``outcome`` is done, reused or failed."""
+
+    def bytes_done(self, what: str, done: int, total: int | None) -> None:
+        """``done`` of ``total`` bytes of a long transfer or hash; ``total`` is ``None`` when unknown."""
+
+
+class Silent:
+    """A progress that nobody watches."""
+
+    def step_started(self, step: str) -> None:
+        """Ignore it."""
+
+    def step_finished(self, step: str, *, outcome: str, seconds: float) -> None:
+        """Ignore it."""
+
+    def bytes_done(self, what: str, done: int, total: int | None) -> None:
+        """Ignore it."""

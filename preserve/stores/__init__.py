@@ -1,0 +1,1 @@
+"""Keep files by content."""

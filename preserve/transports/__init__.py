@@ -1,0 +1,1 @@
+"""Find and copy images: one file per kind of place."""
