@@ -1,0 +1,1 @@
+"""The analysis' code: git commit, tree and dirtiness."""
