@@ -1,0 +1,40 @@
+# make demo | test | lint | bench | clean. Needs Python >= 3.11, git, make; on Debian the rest is installed when root runs it.
+VENV := .venv
+READY := $(VENV)/.ready
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint pytest bench clean engines test-engines
+.NOTPARALLEL:
+
+demo: engines $(READY)
+	@.ci/demo
+
+test: test-engines lint pytest
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy preserve
+	$(BIN)/lint-imports
+
+pytest: $(READY)
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+bench: test-engines $(READY)
+	@set -e; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+
+engines:
+	@.ci/install-packages demo
+	@.ci/install-apptainer --or-docker
+
+test-engines:
+	@.ci/install-packages test
+	@.ci/install-apptainer
+
+# The stamp is the last thing written: an environment that was broken off is made again.
+$(READY): pyproject.toml .ci/make-venv
+	@PYTHON='$(PYTHON)' .ci/make-venv $(VENV)
+	@touch $@
