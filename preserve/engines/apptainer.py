@@ -1,0 +1,467 @@
+"""Apptainer and Singularity: prepared images run by the engine's program, as root and as an ordinary user."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from spython.utils import run_command
+
+from preserve.documents.lockfile import ImagePin
+from preserve.engines import environment
+from preserve.engines.guard import Guard
+from preserve.engines.guard_process import end_scratch
+from preserve.engines.network import NetworkCounter, first_child
+from preserve.engines.prepared import STARTED, PreparedImage, PreparedImages, remove_tree
+from preserve.errors import MachineError
+from preserve.interfaces import Execution, Mount, RunRequest
+
+PROGRAMS = ("apptainer", "singularity")
+OLDEST = {"apptainer": (1, 1), "singularity": (3, 11)}
+INSTALL = "install Apptainer 1.1 or newer (https://apptainer.org/docs/admin/main/installation.html)"
+KILLED = 137  # 128 + SIGKILL
+_VERSION = re.compile(r"(?P<name>apptainer|singularity)(?:-ce|-pro)? version v?(?P<text>(\d+)\.(\d+)\S*)")
+_SPECIAL = ("HOME", "PATH", "LD_LIBRARY_PATH", "PREPEND_PATH", "APPEND_PATH")  # the engine treats these its own way
+_CGROUPS = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup/cgroup.subtree_control"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """The engine's program: ``flavour`` is apptainer or singularity, ``version`` as the program says it."""
+
+    path: str
+    flavour: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApptainerFacts:
+    """What there is of Apptainer or Singularity, for ``doctor``: ``problem`` says why it cannot be used."""
+
+    program: str | None = None
+    version: str | None = None
+    problem: str | None = None
+    user_namespaces: bool = False
+    fuse: bool = False
+    limits_enforced: bool = False
+
+
+class ApptainerEngine:
+    """Runs containers with Apptainer or Singularity; prepared images and scratch folders lie under ``cache``.
+
+    ``program`` is a name or a path (``None``: apptainer, else singularity), looked up in ``search_path``
+    (as ``PATH`` is written), which is also the only variable the engine gets from its caller.
+    ``limits_enforced``: whether a memory limit holds here (control groups need root); the caller says so if not.
+    """
+
+    name = "apptainer"
+
+    def __init__(
+        self,
+        *,
+        cache: Path,
+        form: Literal["folder", "sif"] = "folder",
+        program: str | None = None,
+        search_path: str,
+    ) -> None:
+        self._cache, self._form, self._wanted, self._search_path = cache.absolute(), form, program, search_path
+        self._lock = threading.Lock()
+        self._program: Program | None = None
+        self._guard: Guard | None = None
+        self._prepared: dict[str, PreparedImage] = {}
+        self._running: dict[str, int] = {}  # scratch folder's name: process group, 0 before it is known
+        self._stopping = False
+
+    @property
+    def limits_enforced(self) -> bool:
+        """Whether memory and CPU limits hold for containers of this process."""
+        return os.geteuid() == 0 and any(os.access(path, os.W_OK) for path in _CGROUPS)
+
+    def version(self) -> str:
+        """The program's version, as ``1.4.5`` or ``singularity 4.1.0``.
+
+        Raises:
+            MachineError: there is no such program, or it is too old.
+        """
+        found = self._found()
+        return found.version if found.flavour == "apptainer" else f"{found.flavour} {found.version}"
+
+    def load(self, image: ImagePin, layout: Path) -> None:
+        """Prepare the image from verified blobs unless a prepared one is there, unchanged.
+
+        Raises:
+            DigestMismatch: the layout is not the pinned image. Nothing was built or started.
+            MachineError: the engine cannot build it.
+        """
+        images = self._images()
+        self._prepared[image.manifest_digest] = images.find(image) or images.make(image, layout)
+
+    def run(self, request: RunRequest, *, stdout: BinaryIO, stderr: BinaryIO) -> Execution:
+        """Run one command in one container and wait; see ``Engine.run``.
+
+        ``cpu_seconds`` includes the engine's own (some 0.05 s); ``peak_memory`` is the largest process's resident set,
+        at least the engine's own (some 40 MB).
+
+        Raises:
+            MachineError: the command was never started; the engine's own message says why.
+        """
+        program, image, guard = self._found(), self._loaded(request.image), self._guarding()
+        try:
+            with self._scratch(guard, request.label) as scratch:
+                if self._stopping:
+                    return Execution(exit_code=KILLED, stopped=True)
+                container = _Container(self._start(program, image, request, scratch, (stdout, stderr)), request)
+                self._running[scratch.name] = container.group
+                if self._stopping:  # stop() may have come before there was something to kill
+                    container.kill()
+                execution = container.wait(lambda: self._running.pop(scratch.name), stopped=lambda: self._stopping)
+                self._require_start(scratch, execution, stderr)
+                return execution
+        except OSError as error:
+            raise MachineError(f"{program.path} could not be started: {error.strerror}", hint=INSTALL) from error
+
+    def stop(self) -> None:
+        """End all containers of this engine object now; safe in a signal handler (no lock is taken)."""
+        self._stopping = True
+        for group in tuple(self._running.values()):
+            _kill_group(group)
+
+    def end_leftovers(self, label_prefix: str) -> tuple[str, ...]:
+        """End containers whose label starts with ``label_prefix`` and that this object does not run; their names.
+
+        For containers of runs that are known to be dead: the caller holds the analysis' lock.
+        """
+        folder, ended = self._cache / "scratch", []
+        for scratch in sorted(folder.iterdir()) if folder.is_dir() else ():
+            with contextlib.suppress(OSError):  # ended meanwhile
+                if scratch.name not in self._running and (scratch / "label").read_text().startswith(label_prefix):
+                    end_scratch(str(scratch))
+                    ended.append(scratch.name)
+        return tuple(ended)
+
+    def close(self) -> None:
+        """End the guard; not needed before the process ends."""
+        if self._guard is not None:
+            self._guard.close()
+        self._guard = None
+
+    @contextlib.contextmanager
+    def _scratch(self, guard: Guard, label: str) -> Iterator[Path]:
+        """Make a folder for one run: /tmp of the container, the mark that its command started, its label."""
+        scratch = self._cache / "scratch" / f"preserve-{secrets.token_hex(8)}"
+        self._running[scratch.name] = 0
+        guard.watch("scratch", str(scratch))
+        try:
+            (scratch / "work").mkdir(parents=True)
+            (scratch / "started").touch()
+            (scratch / "label").write_text(label)
+            yield scratch
+        finally:
+            remove_tree(scratch)
+            guard.forget("scratch", str(scratch))
+            self._running.pop(scratch.name, None)
+
+    def _start(
+        self,
+        program: Program,
+        image: PreparedImage,
+        request: RunRequest,
+        scratch: Path,
+        streams: tuple[BinaryIO, BinaryIO],
+    ) -> subprocess.Popen[bytes]:
+        for stream in streams:
+            stream.flush()
+        limits = self.limits_enforced and request.resources.memory is not None
+        process = subprocess.Popen(
+            _command(program, image, request, scratch, limits=limits),
+            stdin=None if request.interactive else subprocess.DEVNULL,
+            stdout=None if request.interactive else streams[0],
+            stderr=None if request.interactive else streams[1],
+            env=self._child_environment(program, image, request, scratch),
+            start_new_session=not request.interactive,
+        )
+        _lower_limits(process.pid)
+        return process
+
+    def _child_environment(
+        self, program: Program, image: PreparedImage, request: RunRequest, scratch: Path
+    ) -> dict[str, str]:
+        """Give the engine's environment: the container's variables in the form it hands on exactly, and our mark."""
+        prefix = program.flavour.upper()
+        seen = environment.complete(image.environment, request.environment, terminal=request.interactive)
+        inside = {f"PRESERVE_{name}" if name in _SPECIAL else name: value for name, value in seen.items()}
+        # the engine sets these two to the image's place on this machine; they cannot be unset inside
+        inside |= {f"{prefix}_NAME": "", f"{prefix}_CONTAINER": ""}
+        return {
+            **self._engine_environment(scratch),
+            "PRESERVE_SCRATCH": str(scratch),  # by this the guard finds the processes
+            **{f"{prefix}ENV_{name}": value for name, value in inside.items()},
+        }
+
+    def _engine_environment(self, scratch: Path) -> dict[str, str]:
+        own = {"CACHEDIR": str(scratch), "TMPDIR": str(scratch), "CONFIGDIR": str(scratch), "DISABLE_CACHE": "1"}
+        return {
+            "PATH": self._search_path,
+            "HOME": str(scratch),  # the user's own settings and keys are not the analysis'
+            "TMPDIR": str(scratch),
+            **{f"{program.upper()}_{name}": value for program in PROGRAMS for name, value in own.items()},
+        }
+
+    def _require_start(self, scratch: Path, execution: Execution, stderr: BinaryIO) -> None:
+        ended_by_signal = 128 < execution.exit_code < 255
+        if execution.stopped or execution.timed_out or ended_by_signal:
+            return
+        if (scratch / "started").stat().st_size == 0:
+            said = _last_line(stderr)
+            raise MachineError(f"Apptainer could not start the container: {said or execution.exit_code}")
+
+    def _images(self) -> PreparedImages:
+        program = self._found()
+        folder = self._cache / "images"
+        return PreparedImages(folder, form=self._form, script=_script(program.flavour), build=self._build)
+
+    def _build(self, arguments: tuple[str, ...], scratch: Path) -> None:
+        program = self._found()
+        quick = () if "--sandbox" in arguments or program.flavour != "apptainer" else _QUICK_SIF
+        command = [program.path, "--silent", "build", *quick, *arguments]
+        done = run_command(command, quiet=True, environ=self._engine_environment(scratch))
+        if done["return_code"] != 0:
+            said = "".join(done["message"]).strip().splitlines() or [f"exit code {done['return_code']}"]
+            raise MachineError(f"{program.path} could not build the image: {_bare(said[-1])}")
+
+    def _loaded(self, image: ImagePin) -> PreparedImage:
+        found = self._prepared.get(image.manifest_digest) or self._images().find(image)
+        if found is None:
+            raise MachineError(f"image {image.reference} is not prepared for Apptainer", hint="load it first")
+        self._prepared[image.manifest_digest] = found
+        return found
+
+    def _found(self) -> Program:
+        if self._program is None:
+            with self._lock:
+                self._program = self._program or find_program(self._wanted, self._search_path)
+        return self._program
+
+    def _guarding(self) -> Guard:
+        if self._guard is None:
+            with self._lock:
+                if self._guard is None:
+                    self._guard = Guard()
+        return self._guard
+
+
+_QUICK_SIF = ("--mksquashfs-args", "-comp zstd -Xcompression-level 1")  # a quarter of gzip's time, a tenth larger
+
+
+class _Container:
+    """A started engine process, its process group, and what can be seen of the container from outside."""
+
+    def __init__(self, process: subprocess.Popen[bytes], request: RunRequest) -> None:
+        self._process = process
+        self.group = 0 if request.interactive else process.pid  # at a terminal it stays in the caller's group
+        self._deadline = None if request.resources.time is None else time.monotonic() + request.resources.time
+        self._network: NetworkCounter | None = None
+        self._watch_network = not request.network
+
+    def kill(self) -> None:
+        """Send SIGKILL to the engine and, through its process 1, to all that runs in the container."""
+        _kill_group(self.group) if self.group else self._process.kill()
+
+    def wait(self, before_reaping: Callable[[], object], *, stopped: Callable[[], bool]) -> Execution:
+        """Wait for the end; ``before_reaping`` is called while the process group cannot yet be another's."""
+        timed_out = self._wait_for_end()
+        _kill_group(self.group)  # the engine's process was killed alone: end the rest of its group
+        before_reaping()
+        _, status, used = os.wait4(self._process.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        self._process.returncode = code  # subprocess must not wait for it again
+        return Execution(
+            exit_code=code if code >= 0 else 128 - code,
+            cpu_seconds=used.ru_utime + used.ru_stime,
+            peak_memory=used.ru_maxrss * 1024,
+            network_attempts=self._network.read_and_close() if self._network else None,
+            timed_out=timed_out,
+            stopped=stopped(),
+        )
+
+    def _wait_for_end(self) -> bool:
+        descriptor = os.pidfd_open(self._process.pid)
+        try:
+            poller = select.poll()
+            poller.register(descriptor, select.POLLIN)
+            while not poller.poll(self._pause()):
+                if self._deadline is not None and time.monotonic() >= self._deadline:
+                    self.kill()
+                    poller.poll()
+                    return True
+                self._look_for_network()
+            return False
+        finally:
+            os.close(descriptor)
+
+    def _pause(self) -> float | None:
+        """Milliseconds until the next look: short while the container is being set up, then until the deadline."""
+        if self._watch_network:
+            return 4.0
+        return None if self._deadline is None else max(0.0, 1000 * (self._deadline - time.monotonic()))
+
+    def _look_for_network(self) -> None:
+        if self._watch_network and (child := first_child(self._process.pid)):
+            self._network = NetworkCounter.of_process(child)
+            self._watch_network = self._network is None
+
+
+def find_program(wanted: str | None, search_path: str) -> Program:
+    """Find the engine's program and ask its version.
+
+    Raises:
+        MachineError: none is found, it does not run, or it is too old.
+    """
+    names = (wanted,) if wanted else PROGRAMS
+    path = next((found for name in names if (found := shutil.which(name, path=search_path))), None)
+    if path is None:
+        raise MachineError(f"no program {' or '.join(names)} in {search_path}", hint=INSTALL)
+    try:
+        done = run_command([path, "--version"], quiet=True, environ={"PATH": search_path})
+    except OSError as error:
+        raise MachineError(f"{path} cannot be run: {error.strerror}", hint=INSTALL) from error
+    return read_version(path, "".join(done["message"]))
+
+
+def read_version(path: str, text: str) -> Program:
+    """Read what ``--version`` printed: ``apptainer version 1.4.5``, ``singularity-ce version 4.1.0``.
+
+    Raises:
+        MachineError: it is another program's, or the version is too old.
+    """
+    found = _VERSION.search(text)
+    if found is None:
+        raise MachineError(f"{path} is neither Apptainer nor Singularity: it says {text.strip()!r}", hint=INSTALL)
+    flavour, version = found["name"], found["text"]
+    if (int(found[3]), int(found[4])) < OLDEST[flavour]:
+        oldest = ".".join(str(number) for number in OLDEST[flavour])
+        raise MachineError(f"{path} is {flavour} {version}; {oldest} is the oldest that will do", hint=INSTALL)
+    return Program(path=path, flavour=flavour, version=version)
+
+
+def facts(program: str | None, search_path: str) -> ApptainerFacts:
+    """See what there is; never raises."""
+    engine = ApptainerEngine(cache=Path("/"), program=program, search_path=search_path)
+    there = ApptainerFacts(
+        user_namespaces=_user_namespaces(),
+        fuse=os.access("/dev/fuse", os.R_OK | os.W_OK),
+        limits_enforced=engine.limits_enforced,
+    )
+    try:
+        found = find_program(program, search_path)
+    except MachineError as error:
+        return replace(there, problem=error.message)
+    problem = None
+    if os.geteuid() != 0 and not there.user_namespaces:
+        problem = "the kernel forbids user namespaces to ordinary users"
+    return replace(there, program=found.path, version=f"{found.flavour} {found.version}", problem=problem)
+
+
+def _user_namespaces() -> bool:
+    forbidding = {"user/max_user_namespaces": "0", "kernel/unprivileged_userns_clone": "0"}
+    forbidding["kernel/apparmor_restrict_unprivileged_userns"] = "1"
+    for name, forbidden in forbidding.items():
+        with contextlib.suppress(OSError):
+            if Path("/proc/sys", name).read_text().strip() == forbidden:
+                return False
+    return True
+
+
+def _command(
+    program: Program, image: PreparedImage, request: RunRequest, scratch: Path, *, limits: bool
+) -> tuple[str, ...]:
+    """Give the argv: the isolation of docs/reference/isolation.md in Apptainer's words."""
+    options = ["--containall", "--no-home", "--cleanenv", "--no-eval", "--no-privs"]
+    options += ["--hostname", environment.HOST_NAME, "--workdir", str(scratch / "work")]
+    options += ["--pwd", request.working_folder]
+    mounts = [Mount(source=image.files / name, target=f"/etc/{name}") for name in ("passwd", "group")]
+    if not request.network:
+        options += ["--net", "--network", "none", "--no-mount", "bind-paths"]
+        mounts += [Mount(source=image.files / name, target=f"/etc/{name}") for name in ("hosts", "resolv.conf")]
+    mounts.append(Mount(source=scratch / "started", target=STARTED, read_only=False))
+    for mount in (*mounts, *request.mounts):
+        options += ["--mount", mount_option(mount)]
+    if limits:
+        options += ["--memory", str(request.resources.memory), "--memory-swap", str(request.resources.memory)]
+        options += ["--cpus", str(request.resources.cpus), "--pids-limit", "4096"]
+    return (program.path, "--silent", "exec", *options, str(image.path), *request.command)
+
+
+def mount_option(mount: Mount) -> str:
+    """Give ``--mount``'s value: one CSV record (RFC 4180), so that no character of a path means anything."""
+    fields = [
+        "type=bind",
+        f"source={mount.source}",
+        f"destination={mount.target}",
+        *(["ro"] if mount.read_only else []),
+    ]
+    return ",".join(f'"{field.replace(chr(34), 2 * chr(34))}"' for field in fields)
+
+
+def _script(flavour: str) -> str:
+    """Give the shell lines that the engine's own interpreter runs in the container in place of its start-up scripts.
+
+    It hands over at once: nothing but the request's variables is exported, and no shell of the image is needed.
+    """
+    special = "".join(
+        f'if test -v PRESERVE_{name}; then export {name}="${{PRESERVE_{name}}}"; else unset {name}; fi\n'
+        f"unset PRESERVE_{name}\n"
+        for name in _SPECIAL
+    )
+    return (
+        f'source "/.inject-{flavour}-env.sh"\n'
+        f"{special}"
+        "unset PWD OLDPWD OPTIND SINGULARITY_APPNAME\n"
+        f'echo started > "{STARTED}"\n'
+        'if ! command -v "$1" > /dev/null; then\n'
+        '    echo "$1: not found in the image" >&2\n'
+        "    exit 127\n"
+        "fi\n"
+        'exec "$@"\n'
+    )
+
+
+def _lower_limits(pid: int) -> None:
+    """Set the limits Docker's containers have (core files none, files 1024 to 4096), none above what we have."""
+    for kind, wanted in ((resource.RLIMIT_CORE, (0, 0)), (resource.RLIMIT_NOFILE, (1024, 4096))):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            hard = resource.getrlimit(kind)[1]
+            ceiling = wanted[1] if hard == resource.RLIM_INFINITY else min(wanted[1], hard)
+            resource.prlimit(pid, kind, (min(wanted[0], ceiling), ceiling))
+
+
+def _kill_group(group: int) -> None:
+    if group:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def _last_line(stream: BinaryIO) -> str:
+    """Last line of a file that is open for writing only; empty when it cannot be read again."""
+    with contextlib.suppress(OSError):
+        text = Path(f"/proc/self/fd/{stream.fileno()}").read_bytes()[-4096:].decode(errors="replace")
+        return _bare(text.strip().rpartition("\n")[2])
+    return ""
+
+
+def _bare(line: str) -> str:
+    """A message of the engine without its colour and level."""
+    return re.sub(r"\x1b\[\d*m", "", line).removeprefix("FATAL:").strip()

@@ -1,0 +1,443 @@
+"""Docker through docker-py: one hardened container per step, no command-line client in between."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import tarfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import requests
+import urllib3
+from docker import APIClient
+from docker.errors import APIError, DockerException, NotFound
+from docker.types import HostConfig, LogConfig, Mount, Ulimit
+
+from preserve.digest import Digest
+from preserve.documents.lockfile import ImagePin
+from preserve.engines import environment, terminal
+from preserve.engines.frames import Demultiplexer
+from preserve.engines.guard import Guard
+from preserve.engines.network import NetworkCounter
+from preserve.engines.usage import Usage
+from preserve.errors import DigestMismatch, MachineError
+from preserve.interfaces import Execution, RunRequest
+from preserve.oci import INDEX, Descriptor, Image, Layout
+
+DEFAULT_HOST = "unix:///var/run/docker.sock"
+LABEL = "preserve.run"
+REPOSITORY = "preserve.local/image"  # a name of ours, so that "docker image prune" leaves the image alone
+POOL = 64  # connections kept; each running container uses one
+CALL = 600  # seconds for one answer of the daemon; unpacking a large layer is one
+KILLED = 137  # 128 + SIGKILL
+TEMPORARY = dict.fromkeys(("/tmp", "/var/tmp"), "rw,exec,nosuid,nodev,size=8g,mode=1777")  # noqa: S108
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerFacts:
+    """What a Docker engine is like, for ``doctor``: ``problem`` says why it cannot be used (``None``: it can)."""
+
+    host: str
+    version: str | None = None
+    problem: str | None = None
+    rootless: bool = False
+    limits_enforced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """An image in the daemon: the id it is run by, and its own environment."""
+
+    id: str
+    environment: Mapping[str, str]
+
+
+class DockerEngine:
+    """Runs containers on the Docker engine at ``host`` (URL; ``None``: the usual socket of this machine).
+
+    Nothing is contacted before the first use. One client serves all threads.
+    """
+
+    name = "docker"
+
+    def __init__(self, *, host: str | None) -> None:
+        self._host = host or DEFAULT_HOST
+        self._lock = threading.Lock()
+        self._client: APIClient | None = None
+        self._user = ""
+        self._guard: Guard | None = None
+        self._images: dict[Digest, _Loaded] = {}
+        self._running: dict[str, None] = {}
+        self._stopping = False
+
+    def version(self) -> str:
+        """The daemon's version.
+
+        Raises:
+            MachineError: no engine answers.
+        """
+        with self._door("its version"):
+            return str(self._connection().version()["Version"])
+
+    def load(self, image: ImagePin, layout: Path) -> None:
+        """Give the image to the daemon unless it is there; every blob is hashed on its way.
+
+        The archive's table of contents goes last: a daemon that was sent a wrong blob never learns of an image.
+
+        Raises:
+            DigestMismatch: a blob, or the id the daemon gives the image, is another than pinned.
+            MachineError: the daemon does not answer or refuses.
+        """
+        with self._door(f"image {image.reference}"):
+            found = self._find(image)
+            if found is None:
+                store = Layout(layout)
+                described = _checked(store, image)
+                for answer in self._connection().load_image(_archive(store, described)):  # type: ignore[no-untyped-call]
+                    if "error" in answer:
+                        raise MachineError(f"Docker refused image {image.reference}: {answer['error']}")
+                found = self._find(image)
+            if found is None:
+                raise DigestMismatch(
+                    f"image {image.reference}: Docker loaded it under an id that is neither its manifest's digest "
+                    f"{image.manifest_digest} nor its config's {image.config_digest}"
+                )
+            self._images[image.manifest_digest] = found
+
+    def run(self, request: RunRequest, *, stdout: BinaryIO, stderr: BinaryIO) -> Execution:
+        """Run one command in one container and wait; see ``Engine.run``.
+
+        ``cpu_seconds`` and ``peak_memory`` come from samples, so they are ``None`` for a command of some
+        milliseconds and can miss the last second of a long one; ``None`` as well for a daemon on another machine.
+
+        Raises:
+            MachineError: the container could not be started, or the daemon went away.
+        """
+        with self._door("a container"):
+            client, image = self._connection(), self._loaded(request.image)
+            guard = self._guarding()
+            name = f"preserve-{secrets.token_hex(8)}"
+            self._running[name] = None
+            guard.watch("docker", name)
+            try:
+                if self._stopping:
+                    return Execution(exit_code=KILLED, stopped=True)
+                client.create_container_from_config(  # type: ignore[no-untyped-call]
+                    self._configuration(client, request, image), name
+                )
+                return self._follow(client, name, request, stdout, stderr)
+            finally:
+                with contextlib.suppress(NotFound):
+                    client.remove_container(name, force=True, v=True)
+                guard.forget("docker", name)
+                del self._running[name]
+
+    def stop(self) -> None:
+        """End all containers of this engine object now; safe in a signal handler (no lock is taken here)."""
+        self._stopping = True
+        for name in tuple(self._running):
+            threading.Thread(target=self._kill, args=(name,)).start()
+
+    def end_leftovers(self, label_prefix: str) -> tuple[str, ...]:
+        """Remove containers whose label starts with ``label_prefix`` and that this object does not run; their names.
+
+        For containers of runs that are known to be dead: the caller holds the analysis' lock.
+
+        Raises:
+            MachineError: the daemon does not answer.
+        """
+        with self._door("leftover containers"):
+            client = self._connection()
+            ended = []
+            for found in client.containers(all=True, filters={"label": LABEL}):
+                name = found["Names"][0].lstrip("/")
+                if found["Labels"][LABEL].startswith(label_prefix) and name not in self._running:
+                    with contextlib.suppress(NotFound):
+                        client.remove_container(name, force=True, v=True)
+                    ended.append(name)
+            return tuple(ended)
+
+    def close(self) -> None:
+        """Close the connections and end the guard; not needed before the process ends."""
+        if self._guard is not None:
+            self._guard.close()
+        if self._client is not None:
+            self._client.close()
+        self._guard = self._client = None
+
+    def _follow(
+        self, client: APIClient, name: str, request: RunRequest, stdout: BinaryIO, stderr: BinaryIO
+    ) -> Execution:
+        # attach before start: attaching to a container that has already ended waits for ever on Docker 20.10
+        streams = {"stdout": 1, "stderr": 1, "stream": 1, "stdin": int(request.interactive)}
+        attached = client.attach_socket(name, params=streams)
+        try:
+            client.start(name)
+            deadline = None if request.resources.time is None else time.monotonic() + request.resources.time
+            if self._stopping:  # stop() may have come before there was something to kill
+                self._kill(name)
+            with _Observation(client, name) as seen:
+                if request.interactive:
+                    terminal.connect(attached.fileno(), lambda rows, columns: client.resize(name, rows, columns))
+                    timed_out = False
+                else:
+                    timed_out = self._copy(
+                        attached.fileno(), name, Demultiplexer(stdout=stdout, stderr=stderr), seen, deadline
+                    )
+                code, late = self._await(client, name, deadline)
+            self._explain(client, name, code, timed_out or late, request, stderr)
+        finally:
+            _close(attached)
+        return seen.execution(exit_code=code, timed_out=timed_out or late, stopped=self._stopping)
+
+    def _copy(
+        self, descriptor: int, name: str, output: Demultiplexer, seen: _Observation, deadline: float | None
+    ) -> bool:
+        """Copy the streams until their end; give whether the deadline passed and the container was killed."""
+        poller, pause, timed_out = select.poll(), 0.05, False
+        poller.register(descriptor, select.POLLIN)
+        while True:
+            left = None if deadline is None or timed_out else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                timed_out = True
+                self._kill(name)
+            if poller.poll(1000 * (pause if left is None else max(0.0, min(pause, left)))):
+                data = os.read(descriptor, 1 << 18)
+                if not data:
+                    return timed_out
+                output.feed(data)
+            else:
+                pause = min(2 * pause, 1.0)
+            seen.sample()
+
+    def _await(self, client: APIClient, name: str, deadline: float | None) -> tuple[int, bool]:
+        """Exit code, and whether the deadline passed first: a command may close its streams and go on."""
+        if deadline is not None:
+            with contextlib.suppress(requests.exceptions.ConnectionError, requests.exceptions.ReadTimeout):
+                left = 1 + int(max(0.0, deadline - time.monotonic()))
+                return int(client.wait(name, timeout=left)["StatusCode"]), False
+            self._kill(name)
+        # a day at a time: without any time-out a vanished daemon would never be noticed
+        return int(client.wait(name, timeout=86400)["StatusCode"]), deadline is not None
+
+    def _explain(
+        self, client: APIClient, name: str, code: int, timed_out: bool, request: RunRequest, stderr: BinaryIO
+    ) -> None:
+        """Say in the step's own log that the memory limit ended it: the exit code alone does not."""
+        if code != KILLED or timed_out or self._stopping or request.resources.memory is None:
+            return
+        if client.inspect_container(name)["State"].get("OOMKilled"):
+            stderr.write(f"preserve: killed: over its memory limit of {request.resources.memory} bytes\n".encode())
+
+    def _kill(self, name: str) -> None:
+        with contextlib.suppress(APIError):  # not yet started, or already gone
+            self._connection().kill(name)
+
+    def _configuration(self, client: APIClient, request: RunRequest, image: _Loaded) -> dict[str, Any]:
+        seen = environment.complete(image.environment, request.environment, terminal=request.interactive)
+        return dict(
+            client.create_container_config(
+                image.id,
+                command=list(request.command),
+                entrypoint=[],
+                user=self._user,
+                working_dir=request.working_folder,
+                environment=seen,
+                hostname=environment.HOST_NAME,
+                labels={LABEL: request.label},
+                tty=request.interactive,
+                stdin_open=request.interactive,
+                host_config=_host_config(client, request),
+            )
+        )
+
+    def _find(self, image: ImagePin) -> _Loaded | None:
+        """Find the image by id: its config's digest with graph drivers, its manifest's with the containerd store."""
+        for digest in (image.config_digest, image.manifest_digest):
+            with contextlib.suppress(NotFound):
+                found = self._connection().inspect_image(digest)  # type: ignore[no-untyped-call]
+                if found["Id"] in (image.config_digest, image.manifest_digest):
+                    settings = found.get("Config") or {}
+                    return _Loaded(id=found["Id"], environment=environment.image_environment(settings.get("Env") or ()))
+        return None
+
+    def _loaded(self, image: ImagePin) -> _Loaded:
+        found = self._images.get(image.manifest_digest) or self._find(image)
+        if found is None:
+            raise MachineError(f"image {image.reference} is not loaded in Docker", hint="load it first")
+        self._images[image.manifest_digest] = found
+        return found
+
+    def _connection(self) -> APIClient:
+        if self._client is None:
+            with self._lock:
+                if self._client is None:
+                    self._client = self._connect()
+        return self._client
+
+    def _connect(self) -> APIClient:
+        client = APIClient(base_url=self._host, version="auto", timeout=CALL, max_pool_size=POOL)
+        client.trust_env = False  # no proxy and no .netrc of the caller; and a fifth less time per call
+        rootless = "name=rootless" in (client.info().get("SecurityOptions") or ())
+        # root inside a rootless engine is the caller outside
+        self._user = "0:0" if rootless else f"{os.getuid()}:{os.getgid()}"
+        return client
+
+    def _guarding(self) -> Guard:
+        if self._guard is None:
+            with self._lock:
+                if self._guard is None:
+                    self._guard = Guard(self._host)
+        return self._guard
+
+    @contextlib.contextmanager
+    def _door(self, what: str) -> Iterator[None]:
+        """Translate what docker-py and requests raise."""
+        try:
+            yield
+        except APIError as error:
+            raise MachineError(f"Docker refused {what}: {error.explanation or error}") from error
+        except (DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            self._unreachable(error)
+
+    def _unreachable(self, error: Exception) -> NoReturn:
+        raise MachineError(
+            f"no Docker engine answers at {self._host}: {error}",
+            hint="start Docker, join the group docker, or use another engine: --engine apptainer",
+        ) from error
+
+
+class _Observation:
+    """What is seen of a running container from outside; empty for a daemon on another machine."""
+
+    def __init__(self, client: APIClient, name: str) -> None:
+        state = client.inspect_container(name)
+        pid = state["State"]["Pid"] if client.base_url.startswith("http+docker://localhost") else 0
+        self._usage = Usage(state["Id"], pid)
+        network = state["HostConfig"]["NetworkMode"]
+        self._network = NetworkCounter.of_process(pid) if pid and network == "none" else None
+        self._attempts: int | None = None
+
+    def __enter__(self) -> _Observation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._usage.close()
+        if self._network is not None:
+            self._attempts = self._network.read_and_close()
+
+    def sample(self) -> None:
+        self._usage.sample()
+
+    def execution(self, *, exit_code: int, timed_out: bool, stopped: bool) -> Execution:
+        return Execution(
+            exit_code=exit_code,
+            cpu_seconds=self._usage.cpu_seconds,
+            peak_memory=self._usage.peak_memory,
+            network_attempts=self._attempts,
+            timed_out=timed_out,
+            stopped=stopped,
+        )
+
+
+def facts(host: str | None) -> DockerFacts:
+    """See what answers at ``host``; never raises."""
+    engine = DockerEngine(host=host)
+    address = host or DEFAULT_HOST
+    try:
+        with engine._door("its facts"):
+            info = engine._connection().info()
+        return DockerFacts(
+            host=address,
+            version=str(info["ServerVersion"]),
+            rootless="name=rootless" in (info.get("SecurityOptions") or ()),
+            limits_enforced=bool(info.get("MemoryLimit")),
+        )
+    except MachineError as error:
+        return DockerFacts(host=address, problem=error.message)
+    finally:
+        engine.close()
+
+
+def _host_config(client: APIClient, request: RunRequest) -> HostConfig:
+    """Give the isolation of docs/reference/isolation.md in Docker's words."""
+    resources = request.resources
+    mounts = [
+        Mount(mount.target, str(mount.source), type="bind", read_only=mount.read_only) for mount in request.mounts
+    ]
+    return client.create_host_config(
+        network_mode="host" if request.network else "none",
+        read_only=True,
+        tmpfs=TEMPORARY,
+        shm_size="1g",
+        mounts=mounts,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        ipc_mode="private",
+        init=True,  # reaps orphans and passes signals on; without it the command is process 1 and ignores them
+        pids_limit=4096,
+        mem_limit=resources.memory,
+        memswap_limit=resources.memory,
+        cpu_period=100_000,
+        cpu_quota=100_000 * resources.cpus,  # unlike NanoCpus not refused on a machine with fewer CPUs
+        ulimits=[Ulimit(name="core", soft=0, hard=0), Ulimit(name="nofile", soft=1024, hard=4096)],
+        log_config=LogConfig(type="none"),  # the streams are ours; the daemon keeps no second copy
+    )
+
+
+def _checked(store: Layout, pin: ImagePin) -> Image:
+    described = store.image(pin.manifest_digest)
+    if described.config.digest != pin.config_digest or described.diff_ids != pin.diff_ids:
+        raise DigestMismatch(f"image {pin.reference}: manifest {pin.manifest_digest} is not the pinned image's")
+    return described
+
+
+def _archive(store: Layout, image: Image) -> Iterator[bytes]:
+    """Stream what ``docker load`` takes, of every version: blobs first, then Docker's and OCI's tables of contents."""
+    for blob in image.blobs:
+        yield _header(_path(blob), blob.size)
+        yield from store.stream(blob)
+        yield b"\0" * (-blob.size % tarfile.BLOCKSIZE)
+    for name, value in _tables(image).items():
+        data = json.dumps(value).encode()
+        yield _header(name, len(data)) + data + b"\0" * (-len(data) % tarfile.BLOCKSIZE)
+    yield b"\0" * (2 * tarfile.BLOCKSIZE)
+
+
+def _tables(image: Image) -> dict[str, Any]:
+    name = f"{REPOSITORY}:{image.manifest.digest.hex}"
+    entry = {
+        "mediaType": image.manifest.media_type,
+        "digest": image.manifest.digest,
+        "size": image.manifest.size,
+        "annotations": {"io.containerd.image.name": name},
+    }
+    layers = [_path(layer) for layer in image.layers]
+    return {
+        "index.json": {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]},
+        "oci-layout": {"imageLayoutVersion": "1.0.0"},
+        "manifest.json": [{"Config": _path(image.config), "RepoTags": [name], "Layers": layers}],
+    }
+
+
+def _path(blob: Descriptor) -> str:
+    return f"blobs/sha256/{blob.digest.hex}"
+
+
+def _header(name: str, size: int) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = size, 0o644
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+def _close(attached: Any) -> None:
+    """Close the hijacked connection whole: closing only the file object leaves the socket to the collector."""
+    attached._response.close()  # where docker-py keeps it

@@ -1,0 +1,19 @@
+"""What a container's command sees in its environment: the same names and values on every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+HOST_NAME = "preserve"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # Docker's, for an image without one
+
+
+def image_environment(entries: Iterable[str]) -> dict[str, str]:
+    """Read ``NAME=value`` entries of an image's config (OCI image specification 1.1, "config.Env")."""
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
+
+def complete(image: Mapping[str, str], request: Mapping[str, str], *, terminal: bool) -> dict[str, str]:
+    """Give the whole environment: the request's over the image's over the three names every container has."""
+    given = {"PATH": DEFAULT_PATH, "HOME": "/tmp", "HOSTNAME": HOST_NAME}  # noqa: S108 - a path in the container
+    return {**given, **({"TERM": "xterm"} if terminal else {}), **image, **request}

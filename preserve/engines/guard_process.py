@@ -1,0 +1,105 @@
+"""The guard: a process of its own that ends what a dead run leaves. Standard library only; run as a script.
+
+It reads one JSON list per line: ``["+", kind, name]`` when a container is about to start, ``["-", kind, name]`` when
+it is gone. At the end of its input, which is also what a kill -9 of its parent gives it, it ends what is left.
+Kinds: ``docker`` (name of a container; the daemon is the first argument) and ``scratch`` (a run's temporary folder,
+which every process of an Apptainer container carries in its environment).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+PATIENCE = 10.0  # seconds for a daemon that does not answer
+UNBORN = 2.0  # seconds in which a container may still come from a request that was under way
+
+
+def main() -> int:
+    """Read until the end of the input, then end what is left."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it ends when its parent does, not before
+    left: dict[tuple[str, str], None] = {}
+    for line in sys.stdin.buffer:
+        if not line.endswith(b"\n"):
+            break
+        sign, kind, name = json.loads(line)
+        if sign == "+":
+            left[kind, name] = None
+        else:
+            left.pop((kind, name), None)
+    for kind, name in left:
+        if kind == "scratch":
+            end_scratch(name)
+    end_docker(sys.argv[1] if len(sys.argv) > 1 else "", [name for kind, name in left if kind == "docker"])
+    return 0
+
+
+def end_scratch(folder: str) -> None:
+    """Kill every process that carries ``folder`` in its environment, then remove the folder."""
+    quiet = 0
+    while quiet < 3:  # a process between fork and exec shows another environment: look again
+        quiet = 0 if kill_carriers(folder) else quiet + 1
+        time.sleep(0.03)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def kill_carriers(text: str) -> int:
+    """Send SIGKILL to every process with ``text`` in its environment; give how many there were."""
+    wanted, found = os.fsencode(text), 0
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            if wanted in (entry / "environ").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
+                found += 1
+        except OSError:
+            continue  # gone, or not ours
+    return found
+
+
+def end_docker(host: str, names: list[str]) -> None:
+    """Remove the containers, asking again while the daemon is busy or a container may still be created."""
+    if not names:
+        return
+    started = time.monotonic()
+    left = dict.fromkeys(names)
+    while left and time.monotonic() - started < PATIENCE:
+        for name in tuple(left):
+            status = remove_container(host, name)
+            if status == 204 or (status == 404 and time.monotonic() - started > UNBORN):
+                del left[name]
+        time.sleep(0.05)
+
+
+def remove_container(host: str, name: str) -> int:
+    """Kill and remove one container; give the HTTP status (0: the daemon did not answer)."""
+    import http.client  # noqa: PLC0415 - slow to import, and most guards never need it
+    import socket  # noqa: PLC0415
+
+    class Local(http.client.HTTPConnection):
+        def connect(self) -> None:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(PATIENCE)
+            self.sock.connect(host.partition("://")[2])
+
+    address = host.partition("://")[2]
+    unix = host.startswith("unix://")
+    connection = Local("localhost") if unix else http.client.HTTPConnection(address, timeout=PATIENCE)
+    try:
+        connection.request("DELETE", f"/containers/{name}?force=true&v=true")
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
