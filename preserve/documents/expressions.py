@@ -131,9 +131,15 @@ def fill_script(template: Template, spots: tuple[shell.Spot, ...], scope: Scope)
         try:
             pieces.append(_written(scope.value(expression), spot))
         except shell.Unfit as error:
-            problems.append(_unfit(expression, scope, str(error), "pass it as an argument, or in quotes outside"))
+            problems.append(_unfit(expression, scope, str(error), _remedy(scope.value(expression))))
         pieces.append(text)
     return "".join(pieces), tuple(problems)
+
+
+def _remedy(value: Value) -> str:
+    if isinstance(value, tuple):
+        return "write it outside quotes as a word of its own: it becomes one word per item"
+    return "before it, in a line of its own, write v=${{ … }}, and use $v here"
 
 
 def _written(value: Value, spot: shell.Spot) -> str:

@@ -101,7 +101,11 @@ def flag(node: Node | None, what: str, faults: Faults) -> bool:
         return False
     value = scalar(node, what, faults)
     if value is not None and not isinstance(value, bool):
-        faults.add(node, f"{what} must be true or false, found {kind(node)}", "in YAML 1.2, yes and no are texts")
+        faults.add(
+            node,
+            f"{what} must be true or false, found {kind(node)}",
+            "write true or false: in YAML 1.2, yes and no are texts",
+        )
     return value is True
 
 
@@ -153,7 +157,7 @@ def _kind_of_scalar(node: ScalarNode) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, bool):
-        return "true or false"
+        return "a boolean"
     return "a text" if isinstance(value, str) else "a number"
 
 

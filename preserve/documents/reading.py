@@ -37,7 +37,8 @@ def read_workflow(data: bytes, file: str) -> Workflow:
         DocumentError: all faults that can be told without the repository's files.
     """
     faults = Faults(file)
-    tree = read_tree(data, faults)
+    text = decode(data, faults)
+    tree = read_tree(text, faults)
     top = fields.record(tree, "the file", faults, known=KEYS, required=REQUIRED)
     _check_format(top.get("format"), faults)
     images = _images(top.get("images"), faults)
@@ -51,7 +52,7 @@ def read_workflow(data: bytes, file: str) -> Workflow:
         images=images,
         parameters=parameters,
         inputs=_inputs(top.get("inputs"), faults),
-        steps=read_steps(top.get("steps"), decode(data, faults), images, parameters, faults),
+        steps=read_steps(top.get("steps"), text, images, parameters, faults),
         results=read_results(top.get("results"), faults),
     )
     faults.raise_any()
@@ -108,7 +109,7 @@ def _fit_list(value: tuple[Scalar, ...], declared: tuple[Scalar, ...]) -> Value 
 def _written(name: str, text: str) -> Value:
     faults = Faults(f"-p {name}")
     try:
-        node = read_tree(text.encode(), faults)
+        node = read_tree(decode(text.encode(), faults), faults)
         value = _value(node, f"the value of {name}", faults)
         faults.raise_any()
     except DocumentError as error:

@@ -80,13 +80,14 @@ class NotAScalar(ValueError):
     """A plain scalar of a number's form that no finite number of ours has; the text says why."""
 
 
-def read_tree(data: bytes, faults: Faults) -> Node:
+def read_tree(text: str, faults: Faults) -> Node:
     """Read one YAML document to a tree; what is refused but leaves the rest readable is noted in ``faults``.
+
+    ``text`` comes from ``decode``, so that it has no invisible characters.
 
     Raises:
         DocumentError: it is not readable to its end.
     """
-    text = decode(data, faults)
     try:
         return _Builder(faults).build(yaml.parse(text, Loader=_EVENTS))
     except yaml.YAMLError as error:
@@ -215,7 +216,9 @@ class _Builder:
             self._add(self._collection(start, children))
         elif isinstance(event, yaml.AliasEvent):
             place = _start(event)
-            self._faults.add(place, f"the alias *{event.anchor}", "write it out: aliases are not used here")
+            self._faults.add(
+                place, f"the alias *{event.anchor} is refused", "write it out: what stands here should be seen here"
+            )
             self._add(BrokenNode(line=place.line, column=place.column))
         elif isinstance(event, yaml.DocumentStartEvent):
             self._start_document(event)
@@ -256,17 +259,19 @@ class _Builder:
                 first = entries[key.text][0].line
                 self._faults.add(key, f'the key "{key.text}" stands twice', f"it is already in line {first}")
             elif key.text == "<<" and not key.style:
-                self._faults.add(key, "a merge key (<<)", "write the entries out: merging is not used here")
+                self._faults.add(
+                    key, "a merge key (<<) is refused", "write the entries out: what stands here should be seen here"
+                )
             else:
                 entries[key.text] = key, value
         return MapNode(entries=tuple(entries.values()), line=place.line, column=place.column)
 
     def _note_properties(self, event: Any) -> None:
         if event.anchor is not None:
-            self._faults.add(_start(event), f"the anchor &{event.anchor}", "remove it: aliases are not used here")
+            self._faults.add(_start(event), f"the anchor &{event.anchor} is refused", "remove it: aliases are not used")
         if event.tag is not None:
             hint = "remove it: put a text in quotes, write a number without"
-            self._faults.add(_start(event), f"the tag {_short(event.tag)}", hint)
+            self._faults.add(_start(event), f"the tag {_short(event.tag)} is refused", hint)
 
     def _start_document(self, event: Any) -> None:
         self._documents += 1
@@ -274,9 +279,11 @@ class _Builder:
             self._faults.add(_start(event), "a second document begins here", "remove the --- and what follows")
         if event.version not in (None, (1, 2)):
             written = ".".join(str(part) for part in event.version)
-            self._faults.add(_start(event), f"the directive %YAML {written}", "remove it: the file is read as YAML 1.2")
+            self._faults.add(
+                _start(event), f"the directive %YAML {written} is refused", "remove it: the file is read as YAML 1.2"
+            )
         if event.tags:
-            self._faults.add(_start(event), "the directive %TAG", "remove it: tags are not used here")
+            self._faults.add(_start(event), "the directive %TAG is refused", "remove it: tags are not used")
 
 
 def _start(event: Any) -> Position:
@@ -335,6 +342,9 @@ def _note_syntax(error: yaml.YAMLError, text: str, faults: Faults) -> None:
         ((message, hint) for part, message, hint in _SYNTAX if part in problem),
         ("not readable as YAML", problem),
     )
+    opened = getattr(error, "context_mark", None)
+    if "is not closed" in message and opened is not None:
+        message = f"{message} (opened in line {opened.line + 1})"
     lines = text.splitlines()
     if place.line <= len(lines) and "${{" in lines[place.line - 1]:
         hint = 'inside [ … ] and { … }, put a text with ${{ … }} in quotes: "${{ … }}"'
