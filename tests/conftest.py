@@ -13,6 +13,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ from preserve.oci import CONFIG, LAYER, MANIFEST, Layout
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / ".ci"
+OPENING = ROOT / "tests" / "fixtures" / "open-for-others"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ORDINARY = "games"  # every distribution knows this user, nothing runs as it; Apptainer refuses a uid without a name
 
@@ -237,12 +239,28 @@ def as_user(ordinary_user: Ids) -> Iterator[AsUser]:
     prefix: tuple[str, ...] = ()
     if os.geteuid() == 0:
         ids = (f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
-        prefix = (_program("setpriv"), *ids, "--inh-caps=-all", "--bounding-set=-all", "--")
+        drop = (_program("setpriv"), *ids, "--inh-caps=-all", "--bounding-set=-all", "--")
+        prefix = (*_opening((ROOT, Path(sys.prefix), Path(sys.base_prefix))), *drop)
+        _succeed(*prefix, sys.executable, "-c", f"import os; os.stat({str(ROOT / 'pyproject.toml')!r})")
     home = Path(tempfile.mkdtemp(prefix="preserve-home-"))
     os.chown(home, uid, gid)
     home.chmod(0o755)
     yield AsUser(ids=ordinary_user, home=home, prefix=prefix)
     _remove(home)
+
+
+def _opening(paths: tuple[Path, ...]) -> tuple[str, ...]:
+    """Commands to run before another so that an ordinary user reaches ``paths``: a checkout in /root, for one."""
+    closed: dict[Path, list[str]] = {}
+    for path in dict.fromkeys(paths):
+        barred = [folder for folder in reversed(path.parents) if not folder.stat().st_mode & stat.S_IXOTH]
+        if barred:
+            closed.setdefault(barred[0], []).append(str(path))
+    prefix: list[str] = []
+    for folder, below in closed.items():
+        outer = [path for path in below if not any(Path(other) in Path(path).parents for other in below)]
+        prefix += ["unshare", "--mount", "--propagation=private", "sh", str(OPENING), str(folder), *outer, "--"]
+    return tuple(prefix)
 
 
 def _remove(folder: Path) -> None:
