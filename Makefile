@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint pytest bench clean engines test-engines
 .NOTPARALLEL:
 
-demo: engines $(READY)
+demo: $(READY) engines
 	@.ci/demo
 
-test: test-engines lint pytest
+test: $(READY) test-engines lint pytest
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -20,7 +20,7 @@ lint: $(READY)
 pytest: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
-bench: test-engines $(READY)
+bench: $(READY) test-engines
 	@set -e; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
 
 clean:
