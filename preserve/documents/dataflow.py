@@ -58,6 +58,9 @@ class Products:
             faults.add_first(place, message, "exactly one step makes a file: rename one of the two")
 
     def _check_enclosing(self, path: str, maker: _Maker, faults: Faults) -> None:
+        if path + "/" in self._makers:
+            message = f'"{path}" of {maker.job.id} is also a folder, a product of {self._makers[path + "/"].job.id}'
+            faults.add_first(maker.place, message, "rename one of the two")
         for folder in _folders(path):
             around = self._makers.get(folder) or self._makers.get(folder[:-1])
             if around is not None:

@@ -75,8 +75,8 @@ def parse_parameter(text: str, workflow: Workflow) -> tuple[str, Value]:
         known = ", ".join(workflow.parameters) or "(none)"
         hint = did_you_mean(name, workflow.parameters) or f"{workflow.file} declares: {known}"
         raise UserError(f"-p {text}: no parameter {name!r}", hint=hint)
-    if not written.isascii() and not _is_text(written):
-        raise UserError(f"-p {name}=…: the value is not UTF-8", hint="call preserve in a UTF-8 locale")
+    if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in written):
+        raise UserError(f"-p {name}=…: the value is not UTF-8 text", hint="call preserve in a UTF-8 locale")
     declared = workflow.parameters[name]
     value = written if isinstance(declared, str) and written[:1] not in ("'", '"') else _written(name, written)
     fitted = fit(value, declared)
@@ -118,10 +118,6 @@ def _written(name: str, text: str) -> Value:
     if value is None:
         raise UserError(f"-p {name}={text}: no value", hint='write one; an empty text is ""')
     return value
-
-
-def _is_text(text: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _kind(value: Value) -> str:

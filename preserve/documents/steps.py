@@ -57,8 +57,9 @@ def read_steps(
     steps = tuple(_step(item, context) for item in fields.items(node, "steps", faults))
     _check_names(steps, faults)
     used = {step.image for step in steps}
+    misspelt = not used or any(name not in images for name in used)  # then it is not known what is unused
     for name, image in images.items():
-        if name not in used:
+        if name not in used and not misspelt:
             faults.add(image.position, f'no step uses the image "{name}"', "remove it, or name it in a step's image:")
     return steps
 

@@ -306,6 +306,7 @@ def _clearer(text: str, error: yaml.YAMLError) -> yaml.YAMLError:
 
 
 _SYNTAX = (
+    ("expected the node content", "a value is missing here", "write one, and close every [ and {"),
     ("'\\t'", "a tab", "indent with spaces, and put a text that begins with a tab in quotes"),
     ("mapping values are not allowed", 'a ":" where none can stand', 'put a text that contains ": " in quotes'),
     (
