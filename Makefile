@@ -15,7 +15,7 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy preserve
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 pytest: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)

@@ -45,7 +45,9 @@ def _succeed(*command: str) -> str:
 def _program(*names: str) -> str:
     found = next((path for name in names if (path := shutil.which(name))), None)
     if found is None:
-        pytest.fail(f"{' or '.join(names)} is missing: run .ci/install-packages as root", pytrace=False)
+        pytest.fail(
+            f"{' or '.join(names)} is missing: as root, make test installs it (docs/guide/engines.md)", pytrace=False
+        )
     return found
 
 
