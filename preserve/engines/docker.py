@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import select
+import socket
 import tarfile
 import threading
 import time
@@ -73,6 +74,7 @@ class DockerEngine:
         self._lock = threading.Lock()
         self._client: APIClient | None = None
         self._user = ""
+        self._limits = False
         self._guard: Guard | None = None
         self._images: dict[Digest, _Loaded] = {}
         self._running: dict[str, None] = {}
@@ -86,6 +88,17 @@ class DockerEngine:
         """
         with self._door("its version"):
             return str(self._connection().version()["Version"])
+
+    @property
+    def limits_enforced(self) -> bool:
+        """Whether memory and CPU limits hold on this engine (a rootless one may be without control groups).
+
+        Raises:
+            MachineError: no engine answers.
+        """
+        with self._door("its facts"):
+            self._connection()
+        return self._limits
 
     def load(self, image: ImagePin, layout: Path) -> None:
         """Give the image to the daemon unless it is there; every blob is hashed on its way.
@@ -284,9 +297,12 @@ class DockerEngine:
         return self._client
 
     def _connect(self) -> APIClient:
+        _knock(self._host)
         client = APIClient(base_url=self._host, version="auto", timeout=CALL, max_pool_size=POOL)
         client.trust_env = False  # no proxy and no .netrc of the caller; and a fifth less time per call
-        rootless = "name=rootless" in (client.info().get("SecurityOptions") or ())
+        info = client.info()
+        rootless = "name=rootless" in (info.get("SecurityOptions") or ())
+        self._limits = bool(info.get("MemoryLimit"))
         # root inside a rootless engine is the caller outside
         self._user = "0:0" if rootless else f"{os.getuid()}:{os.getgid()}"
         return client
@@ -386,6 +402,8 @@ def _host_config(client: APIClient, request: RunRequest) -> HostConfig:
         pids_limit=4096,
         mem_limit=resources.memory,
         memswap_limit=resources.memory,
+        # without network, a name server that no route leads to (RFC 5737): a look-up is then a counted attempt
+        dns=None if request.network else [environment.NO_NAME_SERVER],
         cpu_period=100_000,
         cpu_quota=100_000 * resources.cpus,  # unlike NanoCpus not refused on a machine with fewer CPUs
         ulimits=[Ulimit(name="core", soft=0, hard=0), Ulimit(name="nofile", soft=1024, hard=4096)],
@@ -436,6 +454,14 @@ def _header(name: str, size: int) -> bytes:
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = size, 0o644
     return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+def _knock(host: str) -> None:
+    """Connect once before docker-py does: it leaves a socket open when nobody answers."""
+    kind, _, address = host.partition("://")
+    if kind == "unix":
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as attempt:
+            attempt.connect(address)
 
 
 def _close(attached: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 HOST_NAME = "preserve"
+NO_NAME_SERVER = "192.0.2.1"  # reserved for documentation (RFC 5737): nobody answers there
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # Docker's, for an image without one
 
 

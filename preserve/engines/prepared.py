@@ -193,7 +193,7 @@ def _write_files(tree: Path, folder: Path) -> None:
     for name in ("passwd", "group"):
         (folder / name).write_bytes(_plain_file(tree / "etc" / name))
     (folder / "hosts").write_bytes(_HOSTS)
-    (folder / "resolv.conf").write_bytes(b"")
+    (folder / "resolv.conf").write_text(f"nameserver {environment.NO_NAME_SERVER}\n")
 
 
 def _plain_file(path: Path) -> bytes:
