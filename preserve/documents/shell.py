@@ -136,6 +136,7 @@ class _Scanner:
         self.at = 0
         self.found: list[Spot] = []
         self.fresh = True  # a word may begin here, so that # begins a comment
+        self.duplicating = False  # in the word after >& or <&, which bash expands twice
         self.frames = [_Frame(kind="top")]
 
     def scan(self) -> None:
@@ -172,9 +173,16 @@ class _Scanner:
             self._newline()
         elif self.text.startswith("<<", self.at):
             self._heredoc()
-        else:  # white space and operators
-            self.at += 1
-            self.fresh = True
+        else:
+            self._blank_or_operator(char)
+
+    def _blank_or_operator(self, char: str) -> None:
+        if char == "&" and self.text[self.at - 1 : self.at] in ("<", ">"):
+            self.duplicating = True
+        elif not (self.fresh and char in " \t"):
+            self.duplicating = False
+        self.at += 1
+        self.fresh = True
 
     def _double(self) -> None:
         char = self.text[self.at]
@@ -282,7 +290,7 @@ class _Scanner:
 
     def _newline(self) -> None:
         self.at += 1
-        self.fresh = True
+        self.fresh, self.duplicating = True, False
         frame = self.frames[-1]
         while frame.heredocs and self.at < len(self.text):
             self._body(*frame.heredocs.pop(0))
@@ -335,17 +343,21 @@ class _Scanner:
         self._advance(self.at + 1)
 
     def _note(self, at: int, spot: Spot) -> None:
-        before, after = self.text[at - 1 : at], self.text[at + 1 : at + 2]
         kind, reason = spot.kind, spot.reason
         if kind in ("bare", "double", "unsure") and _is_escaped(self.text, at):
             kind, reason = "unsure", _ESCAPED
+        elif kind in ("bare", "double", "single") and self.duplicating:
+            kind, reason = "unsure", "the word after >&"
+        start, end = _before_joins(self.text, at), _after_joins(self.text, at + 1)
+        before, after = self.text[start - 1 : start], self.text[end : end + 1]
+        alone = (not before or before in " \t\n;|&()") and (not after or after in " \t\n;|&()<>")
         self.found.append(
             Spot(
                 kind=kind,
                 reason=reason,
                 after_name=_follows_name(self.text, at),
-                alone=(not before or before in " \t\n;|&()") and (not after or after in " \t\n;|&()<>"),
-                may_be_plain=(not before or before in " \t\n=/:") and after not in ("<", ">", "("),
+                alone=alone,
+                may_be_plain=(alone or before in ("=", "/", ":")) and after not in ("<", ">", "("),
                 delimiter=spot.delimiter,
                 bare_line=spot.bare_line,
             )
@@ -373,11 +385,24 @@ def _is_escaped(text: str, at: int) -> bool:
     return backslashes % 2 == 1
 
 
+def _before_joins(text: str, at: int) -> int:
+    """Where what is joined to ``at`` by backslash and newline ends."""
+    while text[at - 2 : at] == "\\\n" and _is_escaped(text, at - 1):
+        at -= 2
+    return at
+
+
+def _after_joins(text: str, at: int) -> int:
+    while text.startswith("\\\n", at):
+        at += 2
+    return at
+
+
 def _follows_name(text: str, at: int) -> bool:
-    start = at
+    end = start = _before_joins(text, at)
     while start and (text[start - 1] == "_" or (text[start - 1].isascii() and text[start - 1].isalnum())):
-        start -= 1
-    return 0 < start < at and text[start - 1] == "$"
+        start = _before_joins(text, start - 1)
+    return 0 < start < end and text[start - 1] == "$"
 
 
 def _continues(line: str) -> bool:

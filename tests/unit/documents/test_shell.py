@@ -100,6 +100,9 @@ PLACES = {
     'show "$x${{ v }}"': "X{}",
     "show $x${{ v }}": "X{}",
     'show "${x}${{ v }}${x}"': "X{}X",
+    "show $x\\\n${{ v }}": "X{}",
+    'show "$x\\\n${{ v }}"': "X{}",
+    "show 2>&1 ${{ v }}": "{}",
     'show "$(printf %s. "${{ v }}")"': "{}.",
     'show "$(printf %s. ${{ v }})"': "{}.",
     'show "`echo a`${{ v }}"': "a{}",
@@ -130,6 +133,10 @@ def test_nasty_values_are_one_inert_word_wherever_they_stand(place: str) -> None
 def test_a_value_is_neither_a_keyword_nor_an_assignment_nor_a_file_descriptor() -> None:
     assert written("${{ v }} x", v="if") == "'if' x"
     assert written("${{ v }} x", v="A=b") == "'A=b' x"
+    assert written("${{ v }}=c", v="A") == "'A'=c"
+    assert written("${{ v }}ne", v="do") == "'do'ne"
+    assert written("show ${{ v }}2>&1", v="7") == "show '7'2>&1"
+    assert written("show ${{ v }}\\\n>f", v="7") == "show '7'\\\n>f"
     assert argv_seen(written("show ${{ v }}>&2; show ${{ v }} </dev/null", v="0")) == [["0"]]
 
 
@@ -165,6 +172,8 @@ UNSURE = (
     "echo $(case a in a) echo '${{ v }}';; esac)",
     "((x = ${{ v }}))",
     "cat <<<'${{ v }}'",
+    "echo >&2${{ v }}",
+    "echo 2>& '${{ v }}'",
     "echo \\${{ v }}",
 )
 
