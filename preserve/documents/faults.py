@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import heapq
+import os.path
 from collections.abc import Iterable
 from typing import Protocol
 
 from preserve.errors import DocumentError, Fault
 
-MAX_SUGGESTIONS = 40  # looking for a similar word is slow; nobody reads more of them
-MAX_CANDIDATES = 2000
+MAX_SUGGESTIONS = 20  # looking for a similar word is slow; nobody reads more of them
+MAX_CANDIDATES = 200
 
 
 class Place(Protocol):
@@ -53,6 +55,11 @@ class Faults:
         self._suggestions -= 1
         return did_you_mean(word, candidates) or otherwise
 
+    @property
+    def found(self) -> tuple[Fault, ...]:
+        """All faults noted so far."""
+        return tuple(self._found)
+
     def raise_any(self) -> None:
         """End here if there was any fault.
 
@@ -60,11 +67,13 @@ class Faults:
             DocumentError: all faults, in the order of the file.
         """
         if self._found:
-            raise DocumentError(tuple(self._found))
+            raise DocumentError(self.found)
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
     """Give "did you mean …?" for the candidate most similar to ``word``, if one is similar at all."""
     near = [c for c in candidates if abs(len(c) - len(word)) <= max(2, len(word) // 2)]
-    found = difflib.get_close_matches(word, near[:MAX_CANDIDATES], n=1, cutoff=0.6)
+    if len(near) > MAX_CANDIDATES:
+        near = heapq.nlargest(MAX_CANDIDATES, near, key=lambda c: len(os.path.commonprefix((word, c))))
+    found = difflib.get_close_matches(word, near, n=1, cutoff=0.6)
     return f'did you mean "{found[0]}"?' if found else None

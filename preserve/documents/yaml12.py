@@ -92,8 +92,7 @@ def read_tree(text: str, faults: Faults) -> Node:
         return _Builder(faults).build(yaml.parse(text, Loader=_EVENTS))
     except yaml.YAMLError as error:
         _note_syntax(_clearer(text, error), text, faults)
-    faults.raise_any()
-    raise AssertionError("a syntax error was noted")
+        raise DocumentError(faults.found) from error
 
 
 def decode(data: bytes, faults: Faults) -> str:
@@ -112,7 +111,7 @@ def decode(data: bytes, faults: Faults) -> str:
         before = data[: error.start].decode("utf-8")
         message = f"not UTF-8: byte 0x{data[error.start]:02x}"
         faults.add(_position(before, len(before)), message, "save the file in the encoding UTF-8")
-        raise DocumentError(_all(faults)) from error
+        raise DocumentError(faults.found) from error
     for match in _FORBIDDEN.finditer(text):
         message = f"the invisible character U+{ord(match[0]):04X}"
         faults.add(_position(text, match.start()), message, "remove it; it is likely the remains of a copy and paste")
@@ -177,14 +176,6 @@ def _position(text: str, at: int) -> Position:
     start = max(text.rfind("\n", 0, at), text.rfind("\r", 0, at)) + 1
     newlines = len(re.findall(r"\r\n|\r|\n", text[:start]))
     return Position(line=newlines + 1, column=at - start + 1)
-
-
-def _all(faults: Faults) -> tuple[Any, ...]:
-    try:
-        faults.raise_any()
-    except DocumentError as error:
-        return error.faults
-    return ()
 
 
 class _Builder:
