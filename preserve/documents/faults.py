@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import heapq
-import os.path
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -74,6 +73,11 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
     """Give "did you mean …?" for the candidate most similar to ``word``, if one is similar at all."""
     near = [c for c in candidates if abs(len(c) - len(word)) <= max(2, len(word) // 2)]
     if len(near) > MAX_CANDIDATES:
-        near = heapq.nlargest(MAX_CANDIDATES, near, key=lambda c: len(os.path.commonprefix((word, c))))
+        near = heapq.nlargest(MAX_CANDIDATES, near, key=lambda c: _shared_beginning(word, c))
     found = difflib.get_close_matches(word, near, n=1, cutoff=0.6)
     return f'did you mean "{found[0]}"?' if found else None
+
+
+def _shared_beginning(one: str, other: str) -> int:
+    differing = (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(differing, min(len(one), len(other)))
