@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-import yaml
-
-from preserve.errors import DocumentError, Fault
+from preserve.documents import fields, paths
+from preserve.documents.faults import Faults
+from preserve.documents.yaml12 import Node, ScalarNode, decode, read_tree
 
 FILE = "image.yaml"
+KEYS = ("debian", "python", "files", "environment")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")  # Debian policy 5.6.7
 _SUITE = re.compile(r"[a-z][a-z0-9]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -30,11 +30,10 @@ class Recipe:
     """What an image is made of.
 
     ``python`` is the recipe folder's file of hash-locked requirements; ``files`` maps paths in the image to paths in
-    the recipe folder (folders end in ``/``); ``data`` is the file as read.
+    the recipe folder (folders end in ``/``); ``file`` names the recipe in messages.
     """
 
     file: str
-    data: bytes
     debian: DebianPart
     python: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
@@ -42,98 +41,78 @@ class Recipe:
 
 
 def read_recipe(data: bytes, file: str) -> Recipe:
-    """Read image.yaml; ``file`` names it in messages.
+    """Read image.yaml; ``file`` is its name in messages.
 
     Raises:
         DocumentError: it has faults, all of which are listed.
     """
-    return _Reading(file).recipe(data)
+    faults = Faults(file)
+    tree = read_tree(decode(data, faults), faults)
+    found = fields.record(tree, file, faults, known=KEYS, required=("debian",))
+    recipe = Recipe(
+        file=file,
+        debian=_debian(found.get("debian"), faults),
+        python=_path(found.get("python"), "python", faults),
+        files=_files(found.get("files"), faults),
+        environment=_environment(found.get("environment"), faults),
+    )
+    faults.raise_any()
+    return recipe
 
 
-class _Reading:
-    """Collects the faults of one file, so that all are told at once."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.faults: list[Fault] = []
-        self.places: dict[str, tuple[int, int]] = {}
-
-    def recipe(self, data: bytes) -> Recipe:
-        value = self.mapping(self.load(data), "")
-        self.known(value, "", ("debian", "python", "files", "environment"))
-        debian = self.debian(self.mapping(value.get("debian", {}), "debian"))
-        python = self.python(value.get("python"))
-        files = self.files(self.mapping(value.get("files") or {}, "files"))
-        environment = self.environment(self.mapping(value.get("environment") or {}, "environment"))
-        if self.faults:
-            raise DocumentError(tuple(self.faults))
-        return Recipe(file=self.file, data=data, debian=debian, python=python, files=files, environment=environment)
-
-    def load(self, data: bytes) -> Any:
-        try:
-            return yaml.safe_load(data)
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            fault = Fault(file=self.file, line=line, column=column, message=f"not YAML: {error}")
-            raise DocumentError((fault,)) from error
-
-    def fault(self, place: str, message: str, hint: str | None = None) -> None:
-        line, column = self.places.get(place, (1, 1))
-        self.faults.append(Fault(file=self.file, line=line, column=column, message=message, hint=hint))
-
-    def mapping(self, value: Any, place: str) -> dict[str, Any]:
-        if isinstance(value, dict):
-            return value
-        self.fault(place, f"{place or self.file}: expected a mapping, found {type(value).__name__}")
-        return {}
-
-    def known(self, value: dict[str, Any], place: str, keys: tuple[str, ...]) -> None:
-        for key in value:
-            if key not in keys:
-                self.fault(f"{place}.{key}".lstrip("."), f"unknown key {key!r}", "known are: " + ", ".join(keys))
-
-    def debian(self, value: dict[str, Any]) -> DebianPart:
-        self.known(value, "debian", ("suite", "packages"))
-        suite, packages = value.get("suite"), value.get("packages")
-        if not isinstance(suite, str) or not _SUITE.fullmatch(suite):
-            self.fault("debian", f"debian: suite {suite!r} is not a Debian release's code name", "write suite: bookworm")
-        if not isinstance(packages, list) or not packages:
-            self.fault("debian", "debian: packages must be a list of names", "packages: [busybox-static, python3]")
-            packages = []
-        for number, name in enumerate(packages):
-            if not isinstance(name, str) or not _PACKAGE.fullmatch(name):
-                hint = "versions are pinned by preserve.lock, not written here"
-                self.fault(f"debian.packages[{number}]", f"{name!r} is not the name of a Debian package", hint)
-        return DebianPart(suite=str(suite), packages=tuple(sorted({str(name) for name in packages})))
-
-    def python(self, value: Any) -> str | None:
-        if value is not None and (not isinstance(value, str) or not _inside(value) or value.endswith("/")):
-            self.fault("python", f"python: {value!r} is not a file of the recipe folder", "write python: requirements.lock")
-            return None
-        return value
-
-    def files(self, value: dict[str, Any]) -> dict[str, str]:
-        for target, source in value.items():
-            place = f"files.{target}"
-            if not isinstance(target, str) or not _inside(target):
-                self.fault(place, f"files: {target!r} is not a path in the image", "write it without the leading /")
-            elif not isinstance(source, str) or not _inside(source):
-                self.fault(place, f"files: {source!r} is not a path in the recipe folder")
-            elif target.endswith("/") != source.endswith("/"):
-                self.fault(place, f"files: {target!r} and {source!r}: a folder ends in / on both sides")
-        return dict(value)
-
-    def environment(self, value: dict[str, Any]) -> dict[str, str]:
-        for name, text in value.items():
-            if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
-                self.fault(f"environment.{name}", f"environment: {name!r} is not the name of a variable")
-            elif not isinstance(text, str) or "\0" in text:
-                self.fault(f"environment.{name}", f"environment: {name} is not text", "put the value in quotes")
-        return dict(value)
+def _debian(node: Node | None, faults: Faults) -> DebianPart:
+    if node is None:
+        return DebianPart(suite="", packages=())
+    keys = ("suite", "packages")
+    found = fields.record(node, "debian", faults, known=keys, required=keys)
+    suite = fields.line(found.get("suite"), "suite", faults) or ""
+    if suite and not _SUITE.fullmatch(suite):
+        place = found["suite"]
+        faults.add(place, f'suite: "{suite}" is not a release\'s code name', "write it as Debian does: bookworm")
+    packages = fields.items(found.get("packages"), "packages", faults)
+    names = [_package(item, faults) for item in packages]
+    return DebianPart(suite=suite, packages=tuple(sorted({name for name in names if name})))
 
 
-def _inside(path: str) -> bool:
-    """Whether a path stays in its folder and has one spelling only."""
-    parts = path.removesuffix("/").split("/")
-    return path.isprintable() and all(part not in ("", ".", "..") for part in parts)
+def _package(node: Node, faults: Faults) -> str | None:
+    name = fields.line(node, "a package", faults)
+    if name and not _PACKAGE.fullmatch(name):
+        hint = "write the name alone: versions are pinned by preserve.lock"
+        faults.add(node, f'"{name}" is not the name of a Debian package', hint)
+        return None
+    return name
+
+
+def _path(node: Node | None, what: str, faults: Faults) -> str | None:
+    """A path below the recipe folder, or below the image's root."""
+    path = fields.line(node, what, faults)
+    if path is None or node is None:
+        return None
+    problem = paths.problem(path) or (("wildcards", "name one file") if paths.is_pattern(path) else None)
+    if problem:
+        faults.add(node, f"{what}: {problem[0]}", problem[1])
+        return None
+    return path
+
+
+def _files(node: Node | None, faults: Faults) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in fields.keyed(node, "files", faults, hint="write path/in/the/image: path/in/the/recipe"):
+        target, source = _path(key, "files", faults), _path(value, f"files: {key.text}", faults)
+        if target and source and target.endswith("/") != source.endswith("/"):
+            faults.add(key, f'files: "{target}" and "{source}"', "a folder ends in / on both sides, a file on none")
+        elif target and source:
+            found[target] = source
+    return found
+
+
+def _environment(node: Node | None, faults: Faults) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in fields.keyed(node, "environment", faults):
+        if not _VARIABLE.fullmatch(key.text):
+            faults.add(key, f'environment: "{key.text}" is not the name of a variable', "letters, digits and _")
+        elif isinstance(value, ScalarNode) and value.style and not value.text:
+            found[key.text] = ""
+        elif (text := fields.line(value, f"environment: {key.text}", faults)) is not None:
+            found[key.text] = text
+    return found

@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from preserve.digest import Digest
-from preserve.errors import DocumentError, Fault
+from preserve.documents.faults import Faults
+from preserve.documents.workflow import Position
+from preserve.documents.yaml12 import decode
 
-_LINE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*==\s*(?P<version>[A-Za-z0-9.!+_-]+)(?P<rest>.*)")
+_LINE = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*==\s*(?P<version>[A-Za-z0-9.!+_-]+)(?P<rest>.*)"
+)
 _HASH = re.compile(r"\s--hash[=\s]sha256:(?P<digits>[0-9a-f]{64})(?=\s|$)")
 _HINT = "make it with: pip-compile --generate-hashes --no-emit-index-url (docs/reference/image-recipe.md)"
 
@@ -37,24 +41,20 @@ def read_requirements(data: bytes, file: str) -> tuple[Requirement, ...]:
             different things on different machines.
     """
     found: dict[str, Requirement] = {}
-    faults: list[Fault] = []
-    for number, text in _logical_lines(data.decode(errors="replace")):
-        requirement, problem = _requirement(text, number)
-        if requirement is not None and requirement.name in found:
-            requirement, problem = None, f"{requirement.name} stands twice"
-        if requirement is None:
-            faults.append(Fault(file=file, line=number, column=1, message=problem, hint=_HINT))
-        else:
-            found[requirement.name] = requirement
-    if faults:
-        raise DocumentError(tuple(faults))
+    faults = Faults(file)
+    for number, text in _logical_lines(decode(data, faults)):
+        place = Position(line=number, column=1)
+        requirement = _requirement(text, place, faults)
+        if requirement and found.setdefault(requirement.name, requirement) is not requirement:
+            faults.add(place, f"{requirement.name} stands twice", f"first in line {found[requirement.name].line}")
+    faults.raise_any()
     return tuple(found[name] for name in sorted(found))
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Yield lines with continuations joined and comments gone, each with its first line's number."""
     start, joined = 0, ""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate([*text.splitlines(), ""], 1):
         start = start or number
         bare = re.sub(r"(^|\s)#.*$", "", line).rstrip()
         joined += bare.removesuffix("\\") + " "
@@ -62,19 +62,29 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
             if joined.strip():
                 yield start, joined.strip()
             start, joined = 0, ""
-    if joined.strip():
-        yield start, joined.strip()
 
 
-def _requirement(text: str, line: int) -> tuple[Requirement | None, str]:
+def _requirement(text: str, place: Position, faults: Faults) -> Requirement | None:
     match = _LINE.fullmatch(text)
-    if text.startswith("-"):
-        return None, f"option {text.split()[0]!r}: where packages come from is for this machine's pip configuration to say"
-    if not match:
-        return None, f"{text.split('--hash')[0].strip()!r} is not of the form name==version"
+    if match is None:
+        faults.add(place, *_not_locked(text))
+        return None
     if ";" in match["rest"]:
-        return None, f"{match['name']}: a marker; the lock must be made for the image's own Python and platform"
+        hint = "make the lock for the image's own Python and platform (docs/reference/image-recipe.md)"
+        faults.add(place, f"{match['name']} has a marker, which machines may judge differently", hint)
+        return None
     hashes = tuple(Digest("sha256:" + found["digits"]) for found in _HASH.finditer(match["rest"]))
     if not hashes or _HASH.sub("", match["rest"]).strip():
-        return None, f"{match['name']}: no --hash=sha256:…, or something that is not one"
-    return Requirement(name=normalised(match["name"]), version=match["version"], hashes=hashes, line=line), ""
+        faults.add(place, f"{match['name']}=={match['version']} has no --hash=sha256:…, or another option", _HINT)
+        return None
+    return Requirement(name=normalised(match["name"]), version=match["version"], hashes=hashes, line=place.line)
+
+
+def _not_locked(text: str) -> tuple[str, str]:
+    word = text.split(maxsplit=1)[0]
+    if word.startswith("-"):
+        return (
+            f"the option {word} is refused",
+            "where packages come from is for this machine's pip configuration to say",
+        )
+    return f'"{word}" is not of the form name==version', _HINT
