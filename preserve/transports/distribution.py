@@ -290,7 +290,7 @@ class Repository:
         if failures >= TRIES:
             raise MachineError(
                 f"{self._name}: given up after {failures} tries: {error}",
-                hint="the registry is busy or broken; whole layers that were copied are kept: run the command again later",
+                hint="the registry is busy or broken; whole layers are kept: run the command again later",
             ) from error
         pause = error.wait if error.wait is not None else FIRST_PAUSE * 2.0 ** (failures - 1)
         self._access.pause(min(pause, LONGEST_PAUSE))
