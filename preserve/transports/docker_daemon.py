@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 
 from preserve.digest import Digest
 from preserve.documents.lockfile import ImagePin
@@ -126,6 +126,28 @@ class DockerDaemonTransport:
         except DigestMismatch:
             return False
         return True
+
+
+def build_image(folder: Path, *, name: str, host: str | None) -> Digest:
+    """Build the Dockerfile in ``folder`` with the engine at ``host`` and give the image's id; ``name`` is for messages.
+
+    Raises:
+        UserError: the Dockerfile is wrong, or one of its commands failed.
+        MachineError: no engine answers.
+    """
+    with _connected(host) as client:
+        try:
+            image, _ = client.images.build(path=str(folder), rm=True, forcerm=True)
+        except BuildError as error:
+            log = "".join(str(line.get("stream") or line.get("error") or "") for line in error.build_log)
+            last = "\n".join(log.strip().splitlines()[-12:])
+            raise UserError(f"{name}Dockerfile: the build failed: {error.msg}\n{last}") from error
+        except APIError as error:
+            kind = UserError if error.is_client_error() else MachineError
+            raise kind(f"{name}Dockerfile: the Docker engine cannot build it: {error.explanation}") from error
+        except (DockerException, OSError, TypeError) as error:  # TypeError: docker-py's for a folder it dislikes
+            raise MachineError(f"{name}Dockerfile: the Docker engine cannot build it: {error}") from error
+        return Digest(str(image.id))
 
 
 def read_daemon_name(reference: str) -> str:
