@@ -51,6 +51,10 @@ class _Broken(Exception):
         self.wait = wait
 
 
+class _TooLarge(MachineError):
+    """What should be a manifest or a config is larger than those may be."""
+
+
 class Repository:
     """One repository of one registry; may be used from several threads at once."""
 
@@ -71,8 +75,11 @@ class Repository:
         return self._document(f"manifests/{selector}", Digest(selector) if selector.startswith("sha256:") else None)
 
     def small_blob(self, digest: Digest) -> bytes | None:
-        """A config's bytes, hashed; ``None`` when there is no such blob. Raises as ``manifest``."""
-        return self._document(f"blobs/{digest}", digest)
+        """A config's bytes, hashed; ``None`` when there is no such blob or it is too large. Raises as ``manifest``."""
+        try:
+            return self._document(f"blobs/{digest}", digest)
+        except _TooLarge:
+            return None
 
     def chunks(self, blob: Descriptor) -> Iterator[bytes]:
         """Yield a blob's bytes, going on where a connection was cut. Whoever writes them hashes them.
@@ -146,7 +153,7 @@ class Repository:
         for piece in _pieces(response):
             data += piece
             if len(data) > MAX_DOCUMENT:
-                raise MachineError(f"{self._name}: {path} is larger than an OCI document may be ({MAX_DOCUMENT} bytes)")
+                raise _TooLarge(f"{self._name}: {path} is larger than an OCI document may be ({MAX_DOCUMENT} bytes)")
         if response.length:
             raise _Broken(f"{path} ended {response.length} bytes early")
         return data

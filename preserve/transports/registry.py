@@ -7,9 +7,9 @@ from pathlib import Path
 
 from preserve.digest import Digest
 from preserve.documents.lockfile import ImagePin
-from preserve.errors import DigestMismatch, MachineError, PreserveError, UserError
+from preserve.errors import DigestMismatch, MachineError, UserError
 from preserve.interfaces import Progress, Silent
-from preserve.oci import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Descriptor
+from preserve.oci import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, MAX_DOCUMENT, Descriptor
 from preserve.transports.copying import Effort, copy_image
 from preserve.transports.credentials import Credentials
 from preserve.transports.distribution import Access, Repository
@@ -46,9 +46,15 @@ class RegistryTransport:
         """Pin the image of ``platform``; see ``interfaces.Transport``."""
         name = read_name(reference)
         source = RegistrySource(name, self.access)
+        # First, since some registries answer 500 when an image id is asked for as a manifest.
+        if name.digest and is_image_config(source.repository.small_blob(name.digest) or b""):
+            raise image_id_mistaken(reference, name.digest, manifest=_tagged(source.repository, name))
         root = source.repository.manifest(name.selector)
         if root is None:
-            raise _missing(reference, name, source.repository)
+            raise UserError(
+                f"{reference}: the registry {name.host} has no image {name.repository} {name.selector!r}",
+                hint="check the name, the tag or the digest",
+            )
         manifest = platform_manifest(root, platform=platform, what=reference, fetch=source.document)
         return make_pin(manifest, reference=reference, platform=platform, fetch=source.document)
 
@@ -73,6 +79,8 @@ class RegistrySource:
         """The bytes of a manifest, index or config, checked."""
         if blob.media_type in (MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX):
             data = self.manifest(blob.digest)
+        elif blob.size > MAX_DOCUMENT:
+            raise DigestMismatch(f"{self._name}: config {blob.digest} is larger than {MAX_DOCUMENT} bytes")
         else:
             data = self._there(self.repository.small_blob(blob.digest), blob.digest)
         if len(data) != blob.size:
@@ -90,25 +98,6 @@ class RegistrySource:
                 hint="it was removed, or never copied there whole; use an archive that holds the image",
             )
         return data
-
-
-def _missing(reference: str, name: RegistryName, repository: Repository) -> PreserveError:
-    """Why there is no manifest: an image id was taken for its digest, or there is no such image."""
-    if name.digest:
-        blob = _small_blob(repository, name.digest)
-        if blob is not None and is_image_config(blob):
-            return image_id_mistaken(reference, name.digest, manifest=_tagged(repository, name))
-    return UserError(
-        f"{reference}: the registry {name.host} has no image {name.repository} {name.selector!r}",
-        hint="check the name, the tag or the digest",
-    )
-
-
-def _small_blob(repository: Repository, digest: Digest) -> bytes | None:
-    try:
-        return repository.small_blob(digest)
-    except PreserveError:
-        return None  # a layer, too large for a config: the image is missing all the same
 
 
 def _tagged(repository: Repository, name: RegistryName) -> Digest | None:

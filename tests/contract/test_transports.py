@@ -240,7 +240,7 @@ def test_a_pin_with_another_images_manifest_is_refused(place: Place, images: Ima
     pin = transport.resolve(place.reference, platform=images.first.platform)
     other = transport.resolve(place.other, platform=images.first.platform)
     wrong = dataclasses.replace(pin, manifest_digest=other.manifest_digest)
-    with pytest.raises(DigestMismatch, match=str(pin.config_digest)):
+    with pytest.raises(DigestMismatch, match=f"expected ({pin.config_digest}|{other.manifest_digest})"):
         transport.copy_to_layout(wrong, tmp_path / "copy")
     assert _listed(tmp_path / "copy") == []
 
