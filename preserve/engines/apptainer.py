@@ -5,15 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import resource
 import secrets
-import select
 import shutil
-import signal
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -24,8 +20,8 @@ from preserve.documents.lockfile import ImagePin
 from preserve.engines import environment
 from preserve.engines.guard import Guard
 from preserve.engines.guard_process import end_scratch
-from preserve.engines.network import NetworkCounter, first_child
 from preserve.engines.prepared import STARTED, PreparedImage, PreparedImages, remove_tree
+from preserve.engines.process import ContainerProcess, kill_group, lower_limits
 from preserve.errors import MachineError
 from preserve.interfaces import Execution, Mount, RunRequest
 
@@ -123,7 +119,7 @@ class ApptainerEngine:
             with self._scratch(guard, request.label) as scratch:
                 if self._stopping:
                     return Execution(exit_code=KILLED, stopped=True)
-                container = _Container(self._start(program, image, request, scratch, (stdout, stderr)), request)
+                container = ContainerProcess(self._start(program, image, request, scratch, (stdout, stderr)), request)
                 self._running[scratch.name] = container.group
                 if self._stopping:  # stop() may have come before there was something to kill
                     container.kill()
@@ -137,7 +133,7 @@ class ApptainerEngine:
         """End all containers of this engine object now; safe in a signal handler (no lock is taken)."""
         self._stopping = True
         for group in tuple(self._running.values()):
-            _kill_group(group)
+            kill_group(group)
 
     def end_leftovers(self, label_prefix: str) -> tuple[str, ...]:
         """End containers whose label starts with ``label_prefix`` and that this object does not run; their names.
@@ -193,7 +189,7 @@ class ApptainerEngine:
             env=self._child_environment(program, image, request, scratch),
             start_new_session=not request.interactive,
         )
-        _lower_limits(process.pid)
+        lower_limits(process.pid)
         return process
 
     def _child_environment(
@@ -264,64 +260,6 @@ class ApptainerEngine:
 
 
 _QUICK_SIF = ("--mksquashfs-args", "-comp zstd -Xcompression-level 1")  # a quarter of gzip's time, a tenth larger
-
-
-class _Container:
-    """A started engine process, its process group, and what can be seen of the container from outside."""
-
-    def __init__(self, process: subprocess.Popen[bytes], request: RunRequest) -> None:
-        self._process = process
-        self.group = 0 if request.interactive else process.pid  # at a terminal it stays in the caller's group
-        self._deadline = None if request.resources.time is None else time.monotonic() + request.resources.time
-        self._network: NetworkCounter | None = None
-        self._watch_network = not request.network
-
-    def kill(self) -> None:
-        """Send SIGKILL to the engine and, through its process 1, to all that runs in the container."""
-        _kill_group(self.group) if self.group else self._process.kill()
-
-    def wait(self, before_reaping: Callable[[], object], *, stopped: Callable[[], bool]) -> Execution:
-        """Wait for the end; ``before_reaping`` is called while the process group cannot yet be another's."""
-        timed_out = self._wait_for_end()
-        _kill_group(self.group)  # the engine's process was killed alone: end the rest of its group
-        before_reaping()
-        _, status, used = os.wait4(self._process.pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        self._process.returncode = code  # subprocess must not wait for it again
-        return Execution(
-            exit_code=code if code >= 0 else 128 - code,
-            cpu_seconds=used.ru_utime + used.ru_stime,
-            peak_memory=used.ru_maxrss * 1024,
-            network_attempts=self._network.read_and_close() if self._network else None,
-            timed_out=timed_out,
-            stopped=stopped(),
-        )
-
-    def _wait_for_end(self) -> bool:
-        descriptor = os.pidfd_open(self._process.pid)
-        try:
-            poller = select.poll()
-            poller.register(descriptor, select.POLLIN)
-            while not poller.poll(self._pause()):
-                if self._deadline is not None and time.monotonic() >= self._deadline:
-                    self.kill()
-                    poller.poll()
-                    return True
-                self._look_for_network()
-            return False
-        finally:
-            os.close(descriptor)
-
-    def _pause(self) -> float | None:
-        """Milliseconds until the next look: short while the container is being set up, then until the deadline."""
-        if self._watch_network:
-            return 4.0
-        return None if self._deadline is None else max(0.0, 1000 * (self._deadline - time.monotonic()))
-
-    def _look_for_network(self) -> None:
-        if self._watch_network and (child := first_child(self._process.pid)):
-            self._network = NetworkCounter.of_process(child)
-            self._watch_network = self._network is None
 
 
 def find_program(wanted: str | None, search_path: str) -> Program:
@@ -437,21 +375,6 @@ def _script(flavour: str) -> str:
         "fi\n"
         'exec "$@"\n'
     )
-
-
-def _lower_limits(pid: int) -> None:
-    """Set the limits Docker's containers have (core files none, files 1024 to 4096), none above what we have."""
-    for kind, wanted in ((resource.RLIMIT_CORE, (0, 0)), (resource.RLIMIT_NOFILE, (1024, 4096))):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            hard = resource.getrlimit(kind)[1]
-            ceiling = wanted[1] if hard == resource.RLIM_INFINITY else min(wanted[1], hard)
-            resource.prlimit(pid, kind, (min(wanted[0], ceiling), ceiling))
-
-
-def _kill_group(group: int) -> None:
-    if group:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGKILL)
 
 
 def _last_line(stream: BinaryIO) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import select
 import socket
-import tarfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -25,17 +23,17 @@ from docker.types import HostConfig, LogConfig, Mount, Ulimit
 from preserve.digest import Digest
 from preserve.documents.lockfile import ImagePin
 from preserve.engines import environment, terminal
+from preserve.engines.docker_archive import archive, pinned_image
 from preserve.engines.frames import Demultiplexer
 from preserve.engines.guard import Guard
 from preserve.engines.network import NetworkCounter
 from preserve.engines.usage import Usage
 from preserve.errors import DigestMismatch, MachineError
 from preserve.interfaces import Execution, RunRequest
-from preserve.oci import INDEX, Descriptor, Image, Layout
+from preserve.oci import Layout
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 LABEL = "preserve.run"
-REPOSITORY = "preserve.local/image"  # a name of ours, so that "docker image prune" leaves the image alone
 POOL = 64  # connections kept; each running container uses one
 CALL = 600  # seconds for one answer of the daemon; unpacking a large layer is one
 KILLED = 137  # 128 + SIGKILL
@@ -113,8 +111,8 @@ class DockerEngine:
             found = self._find(image)
             if found is None:
                 store = Layout(layout)
-                described = _checked(store, image)
-                for answer in self._connection().load_image(_archive(store, described)):  # type: ignore[no-untyped-call]
+                described = pinned_image(store, image)
+                for answer in self._connection().load_image(archive(store, described)):  # type: ignore[no-untyped-call]
                     if "error" in answer:
                         raise MachineError(f"Docker refused image {image.reference}: {answer['error']}")
                 found = self._find(image)
@@ -409,51 +407,6 @@ def _host_config(client: APIClient, request: RunRequest) -> HostConfig:
         ulimits=[Ulimit(name="core", soft=0, hard=0), Ulimit(name="nofile", soft=1024, hard=4096)],
         log_config=LogConfig(type="none"),  # the streams are ours; the daemon keeps no second copy
     )
-
-
-def _checked(store: Layout, pin: ImagePin) -> Image:
-    described = store.image(pin.manifest_digest)
-    if described.config.digest != pin.config_digest or described.diff_ids != pin.diff_ids:
-        raise DigestMismatch(f"image {pin.reference}: manifest {pin.manifest_digest} is not the pinned image's")
-    return described
-
-
-def _archive(store: Layout, image: Image) -> Iterator[bytes]:
-    """Stream what ``docker load`` takes, of every version: blobs first, then Docker's and OCI's tables of contents."""
-    for blob in image.blobs:
-        yield _header(_path(blob), blob.size)
-        yield from store.stream(blob)
-        yield b"\0" * (-blob.size % tarfile.BLOCKSIZE)
-    for name, value in _tables(image).items():
-        data = json.dumps(value).encode()
-        yield _header(name, len(data)) + data + b"\0" * (-len(data) % tarfile.BLOCKSIZE)
-    yield b"\0" * (2 * tarfile.BLOCKSIZE)
-
-
-def _tables(image: Image) -> dict[str, Any]:
-    name = f"{REPOSITORY}:{image.manifest.digest.hex}"
-    entry = {
-        "mediaType": image.manifest.media_type,
-        "digest": image.manifest.digest,
-        "size": image.manifest.size,
-        "annotations": {"io.containerd.image.name": name},
-    }
-    layers = [_path(layer) for layer in image.layers]
-    return {
-        "index.json": {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]},
-        "oci-layout": {"imageLayoutVersion": "1.0.0"},
-        "manifest.json": [{"Config": _path(image.config), "RepoTags": [name], "Layers": layers}],
-    }
-
-
-def _path(blob: Descriptor) -> str:
-    return f"blobs/sha256/{blob.digest.hex}"
-
-
-def _header(name: str, size: int) -> bytes:
-    entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = size, 0o644
-    return entry.tobuf(tarfile.GNU_FORMAT)
 
 
 def _knock(host: str) -> None:

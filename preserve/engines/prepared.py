@@ -77,7 +77,10 @@ class PreparedImages:
             ) from error
 
     def _made(self, pin: ImagePin, store: Layout) -> PreparedImage:
-        work = self._folder / f".building-{secrets.token_hex(6)}"
+        building = f".building-{self._place(pin).name}-"
+        for abandoned in self._folder.glob(f"{building}*"):  # the lock is ours: their builder is dead
+            remove_tree(abandoned)
+        work = self._folder / f"{building}{secrets.token_hex(6)}"
         ready = work / "ready"
         ready.mkdir(parents=True)
         try:

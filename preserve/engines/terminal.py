@@ -60,7 +60,7 @@ def _raw(local: int) -> Iterator[None]:
         return
     before = termios.tcgetattr(local)
     try:
-        tty.setraw(local)
+        tty.setraw(local, termios.TCSADRAIN)  # not TCSAFLUSH: what was typed ahead is for the container
         yield
     finally:
         termios.tcsetattr(local, termios.TCSADRAIN, before)
