@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import docker
+import docker.constants
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 
 from preserve.digest import Digest
@@ -193,6 +195,7 @@ class _Export(io.RawIOBase):
 @contextlib.contextmanager
 def _connected(host: str | None) -> Iterator[docker.DockerClient]:
     try:
+        _knock(host or docker.constants.DEFAULT_UNIX_SOCKET)
         client = docker.DockerClient(base_url=host, version="auto", timeout=TIMEOUT)
     except (DockerException, OSError) as error:
         raise MachineError(
@@ -204,6 +207,14 @@ def _connected(host: str | None) -> Iterator[docker.DockerClient]:
         yield client
     finally:
         client.close()
+
+
+def _knock(host: str) -> None:
+    """Connect once before docker-py does: where nobody answers it leaves its socket open."""
+    kind, _, address = host.partition("://")
+    if kind.endswith("unix"):  # docker-py's own default is http+unix://
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as attempt:
+            attempt.connect(address)
 
 
 def _image_id(client: docker.DockerClient, name: str) -> Digest | None:
