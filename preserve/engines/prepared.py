@@ -128,7 +128,7 @@ def fingerprint(path: Path) -> str:
             with os.scandir(folders.pop()) as entries:
                 for entry in sorted(entries, key=lambda found: found.name):
                     status = entry.stat(follow_symlinks=False)
-                    state.update(_line(entry.path, status))
+                    state.update(_line(entry.name, status))
                     if stat.S_ISDIR(status.st_mode):
                         folders.append(entry.path)
     except OSError:
@@ -151,11 +151,8 @@ def remove_tree(path: Path) -> None:
 
 
 def _line(name: str, status: os.stat_result) -> bytes:
-    return (
-        f"{Path(name).name}\0{status.st_mode}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n".encode(
-            errors="surrogateescape"
-        )
-    )
+    seen = (status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return f"{name}\0{seen}\n".encode(errors="surrogateescape")
 
 
 def _write_state(ready: Path, seal: str, seen: Mapping[str, str]) -> None:
