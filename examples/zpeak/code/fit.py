@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lineshape
 import numpy as np
 from iminuit import Minuit
 from numpy.typing import NDArray
 from scipy.stats import chi2
-
-import lineshape
 
 Array = NDArray[np.float64]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from typing import Any
 
 REACTION = "P P --> Z0 < MU+ MU- > X"
@@ -46,7 +47,7 @@ def _table(name: str, file: str, description: str, measured: str) -> str:
 
 def _spectrum(table: dict[str, list[float]]) -> str:
     edges = table["edges"]
-    bins = [f"  - {{low: {low:g}, high: {high:g}}}" for low, high in zip(edges, edges[1:], strict=False)]
+    bins = [f"  - {{low: {low:g}, high: {high:g}}}" for low, high in pairwise(edges)]
     observed = [f"  - {{value: {count:g}, errors: [{_poisson(count)}]}}" for count in table["observed"]]
     expected = [f"  - {{value: {mean:.2f}}}" for mean in table["expected"]]
     return "\n".join(
