@@ -70,6 +70,8 @@ def _debian(node: Node | None, faults: Faults) -> DebianPart:
         place = found["suite"]
         faults.add(place, f'suite: "{suite}" is not a release\'s code name', "write it as Debian does: bookworm")
     packages = fields.items(found.get("packages"), "packages", faults)
+    if "packages" in found and not packages:
+        faults.add(found["packages"], "packages names no package", "a shell is needed at least: [busybox-static]")
     names = [_package(item, faults) for item in packages]
     return DebianPart(suite=suite, packages=tuple(sorted({name for name in names if name})))
 

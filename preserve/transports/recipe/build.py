@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ from preserve.digest import Digest
 from preserve.documents import jsonform
 from preserve.documents.lockfile import ImagePin, PackagePin
 from preserve.documents.recipe import Recipe
-from preserve.errors import DigestMismatch, UserError
+from preserve.errors import PreserveError
 from preserve.oci import CONFIG, LAYER, MANIFEST, Descriptor, Image, Layout, load_json
 from preserve.transports.recipe.bytecode import Interpreter, compile_tree
 from preserve.transports.recipe.debian import KIND as DEBIAN
-from preserve.transports.recipe.debian import assemble, readable_mode
+from preserve.transports.recipe.debian import assemble
 from preserve.transports.recipe.parcels import Parcels
-from preserve.transports.recipe.tree import Spool, Tree
+from preserve.transports.recipe.tree import FILE, PROGRAM, Spool, Tree
 from preserve.transports.recipe.wheels import KIND as PYTHON
 from preserve.transports.recipe.wheels import Target, unpack_wheel
 
@@ -73,76 +72,40 @@ class Builder:
             MachineError: the image's programs do not run on this machine.
             DigestMismatch: a package's file is not here or was changed.
         """
-        layers = [("Debian packages", self._layer(_key("debian", _lines(parts, DEBIAN)), self._debian, parts))]
-        if any(pin.kind == PYTHON for pin in parts.packages):
-            key = _key("python", _lines(parts, PYTHON), repr(parts.target))
-            layers.append(("Python packages", self._layer(key, self._python, parts)))
-        if parts.target is not None:
-            key = _key("bytecode", *(layer.digest for _, layer in layers))
-            layers.append(("bytecode", self._layer(key, self._bytecode, parts)))
-        if parts.files:
-            key = _key("files", *(f"{path} {x} {Digest.of(data)}" for path, (data, x) in sorted(parts.files.items())))
-            layers.append(("files", self._layer(key, self._files, parts)))
-        return self._image(parts, layers)
+        with (
+            tempfile.TemporaryDirectory(dir=self._layout.path.parent, prefix=".building-") as scratch,
+            Spool(Path(scratch)) as spool,
+        ):
+            work = _Work(parts, spool, Path(scratch), debs=self._debs, wheels=self._wheels)
+            layers = [("Debian packages", self._layer(_key("debian", _lines(parts, DEBIAN)), work.debian))]
+            if any(pin.kind == PYTHON for pin in parts.packages):
+                key = _key("python", _lines(parts, PYTHON), repr(parts.target))
+                layers.append(("Python packages", self._layer(key, work.python)))
+            if parts.target is not None:
+                key = _key("bytecode", *(layer.digest for _, layer in layers))
+                layers.append(("bytecode", self._layer(key, work.bytecode)))
+            if parts.files:
+                layers.append(("files", self._layer(_key("files", *_file_lines(parts)), work.files)))
+            return self._image(parts, layers)
 
-    def _layer(self, key: Digest, fill: Callable[[Ingredients, Tree, Path], None], parts: Ingredients) -> Descriptor:
+    def _layer(self, key: Digest, tree: Callable[[], Tree]) -> Descriptor:
         """The layer of this key from an earlier build if it is whole, else a new one."""
         note = self._layers / key.hex
         if note.is_file() and (kept := self._kept(note)):
             return kept
-        with self._scratch() as (scratch, tree):
-            fill(parts, tree, scratch)
-            layer = self._layout.add(tree.tar())
+        layer = self._layout.add(tree().tar())
         self._layers.mkdir(parents=True, exist_ok=True)
         write_whole(note, jsonform.dump({"digest": layer.digest, "size": layer.size}))
         return layer
 
     def _kept(self, note: Path) -> Descriptor | None:
-        value = jsonform.load(note.read_bytes(), note.name)
-        layer = Descriptor(media_type="", digest=Digest(value["digest"]), size=value["size"])
         try:
+            value = jsonform.load(note.read_bytes(), note.name)
+            layer = Descriptor(media_type="", digest=Digest(value["digest"]), size=value["size"])
             self._layout.verify(layer)
-        except DigestMismatch:
-            return None
+        except (PreserveError, KeyError):
+            return None  # removed or damaged: it is made again
         return layer
-
-    @contextmanager
-    def _scratch(self) -> Iterator[tuple[Path, Tree]]:
-        with (
-            tempfile.TemporaryDirectory(dir=self._layout.path.parent, prefix=".building-") as name,
-            Spool(Path(name)) as spool,
-        ):
-            yield Path(name), Tree(spool)
-
-    def _debian(self, parts: Ingredients, tree: Tree, scratch: Path) -> None:
-        pins = tuple(pin for pin in parts.packages if pin.kind == DEBIAN)
-        assemble(pins, self._debs, tree, scratch=scratch)
-
-    def _python(self, parts: Ingredients, tree: Tree, scratch: Path) -> None:
-        if parts.target is None:
-            raise UserError(
-                f"{parts.recipe.file}: Python packages, but no Python in the image",
-                hint="add python3 (or python3-minimal) to the Debian packages",
-            )
-        for pin in parts.packages:
-            if pin.kind == PYTHON:
-                wheel = self._wheels.path(pin.sha256, pin.name)
-                unpack_wheel(wheel, tree, target=parts.target, origin=f"{pin.name} {pin.version}")
-
-    def _bytecode(self, parts: Ingredients, tree: Tree, scratch: Path) -> None:
-        if parts.target is None:
-            return
-        image = Tree(tree.spool)
-        self._debian(parts, image, scratch)
-        if any(pin.kind == PYTHON for pin in parts.packages):
-            self._python(parts, image, scratch)
-        architecture = ARCHITECTURES[parts.platform]
-        interpreter = Interpreter(python=parts.target.python, triplet=architecture.triplet, loader=architecture.loader)
-        compile_tree(image, tree, interpreter=interpreter, scratch=scratch)
-
-    def _files(self, parts: Ingredients, tree: Tree, scratch: Path) -> None:
-        for path, (data, executable) in sorted(parts.files.items()):
-            tree.file(path, data, mode=readable_mode(executable))
 
     def _image(self, parts: Ingredients, layers: list[tuple[str, Descriptor]]) -> Image:
         system, _, architecture = parts.platform.partition("/")
@@ -174,6 +137,49 @@ class Builder:
         return {"mediaType": media_type, "digest": str(blob.digest), "size": blob.size}
 
 
+class _Work:
+    """The trees of one build, each made when a layer of it is missing, and once."""
+
+    def __init__(self, parts: Ingredients, spool: Spool, scratch: Path, *, debs: Parcels, wheels: Parcels) -> None:
+        self._parts, self._spool, self._scratch = parts, spool, scratch
+        self._debs, self._wheels = debs, wheels
+        self._made: dict[str, Tree] = {}
+
+    def debian(self) -> Tree:
+        if "debian" not in self._made:
+            tree = self._made["debian"] = Tree(self._spool)
+            pins = tuple(pin for pin in self._parts.packages if pin.kind == DEBIAN)
+            assemble(pins, self._debs, tree, scratch=self._scratch)
+        return self._made["debian"]
+
+    def python(self) -> Tree:
+        if "python" not in self._made:
+            tree = self._made["python"] = Tree(self._spool)
+            for pin in self._parts.packages:
+                if pin.kind == PYTHON and self._parts.target is not None:
+                    wheel = self._wheels.path(pin.sha256, pin.name)
+                    unpack_wheel(wheel, tree, target=self._parts.target, origin=f"{pin.name} {pin.version}")
+        return self._made["python"]
+
+    def bytecode(self) -> Tree:
+        image, bytecode = Tree(self._spool), Tree(self._spool)
+        for tree in (self.debian(), self.python()):
+            image.entries.update(tree.entries)
+        if self._parts.target is not None:
+            architecture = ARCHITECTURES[self._parts.platform]
+            interpreter = Interpreter(
+                python=self._parts.target.python, triplet=architecture.triplet, loader=architecture.loader
+            )
+            compile_tree(image, bytecode, interpreter=interpreter, scratch=self._scratch)
+        return bytecode
+
+    def files(self) -> Tree:
+        tree = Tree(self._spool)
+        for path, (data, executable) in sorted(self._parts.files.items()):
+            tree.file(path, data, mode=PROGRAM if executable else FILE)
+        return tree
+
+
 def layer_names(layout: Layout, pin: ImagePin) -> tuple[str, ...]:
     """What each layer of a built image holds, as its config's history says."""
     config = load_json(layout.read(pin.config_digest), f"config {pin.config_digest}")
@@ -183,6 +189,11 @@ def layer_names(layout: Layout, pin: ImagePin) -> tuple[str, ...]:
 def _lines(parts: Ingredients, kind: str) -> str:
     pins = (f"{pin.name} {pin.version} {pin.sha256}" for pin in parts.packages if pin.kind == kind)
     return parts.platform + "\n" + "\n".join(pins)
+
+
+def _file_lines(parts: Ingredients) -> Iterator[str]:
+    for path, (data, executable) in sorted(parts.files.items()):
+        yield f"{executable} {Digest.of(data)} {path}"
 
 
 def _key(*parts: str) -> Digest:

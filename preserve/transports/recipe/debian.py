@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from preserve.transports.recipe.apt import Apt
 from preserve.transports.recipe.child import call
 from preserve.transports.recipe.deb import Control, control_of, dependencies, provided, replaces, unpack
 from preserve.transports.recipe.parcels import Parcels
-from preserve.transports.recipe.tree import FILE, LINK, MERGED, PROGRAM, STICKY, Entry, Tree
+from preserve.transports.recipe.tree import LINK, MERGED, PROGRAM, STICKY, Entry, Tree
 
 KIND = "debian"
 _FOLDERS = (
@@ -38,6 +39,19 @@ _FILES = {
     "etc/group": b"root:x:0:\nnogroup:x:65534:\n",
     **dict.fromkeys(("etc/hostname", "etc/hosts", "etc/localtime", "etc/resolv.conf"), b""),  # engines bind theirs
 }
+# What update-alternatives would link, for the commands and libraries that programs expect: first come, first served.
+_ALTERNATIVES = {
+    "usr/bin/awk": ("gawk", "original-awk", "mawk"),
+    "usr/bin/c++": ("g++", "clang++"),
+    "usr/bin/cc": ("gcc", "clang"),
+    "usr/bin/f77": ("gfortran",),
+    "usr/bin/f95": ("gfortran",),
+}
+_LIBRARIES = {
+    "libblas.so.3": ("openblas-pthread", "openblas-serial", "blas"),
+    "liblapack.so.3": ("openblas-pthread", "openblas-serial", "lapack"),
+}
+_TRIPLET = re.compile(r"usr/lib/[a-z0-9_]+-linux-gnu")
 _CERTIFICATES = "usr/share/ca-certificates/mozilla/"
 
 
@@ -198,6 +212,11 @@ def _finish(tree: Tree, scratch: Path) -> None:
     for path, data in _FILES.items():
         if path not in tree:
             tree.file(path, data)
+    for path, programs in _ALTERNATIVES.items():
+        _link_first(tree, path, programs)
+    for folder in [path for path in tree.entries if _TRIPLET.fullmatch(path)]:
+        for library, places in _LIBRARIES.items():
+            _link_first(tree, f"{folder}/{library}", tuple(f"{place}/{library}" for place in places))
     bundle = [tree.read(path) for path in sorted(tree.entries) if path.startswith(_CERTIFICATES)]
     if bundle:
         tree.file("etc/ssl/certs/ca-certificates.crt", b"".join(bundle))
@@ -205,6 +224,14 @@ def _finish(tree: Tree, scratch: Path) -> None:
         _link_applets(tree, scratch)
     if "usr/bin/sh" not in tree:
         raise UserError("the image would have no /bin/sh", hint="add busybox-static or dash to the Debian packages")
+
+
+def _link_first(tree: Tree, path: str, targets: tuple[str, ...]) -> None:
+    """Link to the first target that is there, unless a package has the path itself."""
+    folder = path.rpartition("/")[0]
+    found = next((target for target in targets if f"{folder}/{target}" in tree), None)
+    if found and path not in tree:
+        tree.link(path, found)
 
 
 def _link_applets(tree: Tree, scratch: Path) -> None:
@@ -219,8 +246,3 @@ def _link_applets(tree: Tree, scratch: Path) -> None:
         name = path.rpartition("/")[2]
         if not any(f"usr/{folder}/{name}" in tree for folder in ("bin", "sbin")):
             tree.link(path, "/usr/bin/busybox")
-
-
-def readable_mode(executable: bool) -> int:
-    """A file's mode in an image: everybody reads it, whatever the umask where it was made."""
-    return PROGRAM if executable else FILE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import platform as machine
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -171,6 +172,7 @@ class RecipeTransport:
             raise MachineError(f"cannot write in {self._cache}: {error.strerror}") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
+            self._sweep()
             yield
         except OSError as error:
             raise MachineError(
@@ -178,6 +180,12 @@ class RecipeTransport:
             ) from error
         finally:
             os.close(handle)
+
+    def _sweep(self) -> None:
+        """Remove what a killed build has left: with the lock held, nothing of it is in use."""
+        for folder in (self._cache, self._cache / "debs", self._cache / "wheels"):
+            for left in folder.glob(".[bdw]*-*"):  # .building-, .debs-, .wheels-, .writing-
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _require_machine(platform: str, name: str) -> None:
