@@ -94,7 +94,7 @@ class RecipeTransport:
         return self._keep(key, {pins, pin.packages}, pin)
 
     def _from_dockerfile(self, name: str, platform: str) -> ImagePin:
-        image_id = build_image(self._root / name, name=name, host=self._docker_host)
+        image_id = build_image(self._root / name, name=name.rstrip("/") + "/", host=self._docker_host)
         daemon = DockerDaemonTransport(host=self._docker_host, scratch=self._layout().path, progress=self._progress)
         return replace(daemon.resolve(f"docker-daemon:{image_id}", platform=platform), reference=f"build:{name}")
 
