@@ -8,6 +8,7 @@ from typing import Any
 
 from preserve.digest import Digest
 from preserve.documents import jsonform
+from preserve.documents.plan import PlannedStep
 from preserve.errors import PreserveError, UserError
 
 SCHEMA = "preserve/record/1"
@@ -116,3 +117,22 @@ def read_record(data: bytes, file: str) -> Record:
 
 def _artifact(value: dict[str, Any]) -> Artifact:
     return Artifact(**{**value, "sha256": Digest(value["sha256"])})
+
+
+def step_key(step: PlannedStep, config_digest: Digest, materials: tuple[Artifact, ...]) -> Digest:
+    """Give what decides whether a step has to run: image, command, environment, network, outputs, and what it reads.
+
+    Not in it: the engine, the limits, the step's name and stage, any clock or path of a machine.
+    """
+    return Digest.of(
+        jsonform.canonical(
+            {
+                "image": config_digest,
+                "command": step.command,
+                "environment": dict(step.environment),
+                "network": step.network,
+                "outputs": step.outputs,
+                "materials": sorted([a.path, a.sha256, a.executable] for a in materials),
+            }
+        )
+    )

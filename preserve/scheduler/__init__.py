@@ -1,1 +1,1 @@
-"""Plan to Snakemake: which steps, in which order, how many at a time."""
+"""Jobs to Snakemake: which, in which order, how many at a time. What a job does is the caller's ``execute``."""

@@ -1,0 +1,115 @@
+"""The command line as the user writes it. Imports nothing but argparse, so that --help is quick."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from preserve import __version__
+
+Add = Callable[[argparse.ArgumentParser], None]
+
+EXIT_CODES = """exit codes: 0 done; 1 a finding; 2 your file or command line is wrong; 3 this machine (engine, disk);
+4 a step failed; 5 bytes are not what their digest says; 130 interrupted, run again to go on"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands."""
+    top = argparse.ArgumentParser(
+        prog="preserve",
+        description="Declare, lock and run a physics analysis in pinned containers, and record what it did.",
+        epilog="a first run: preserve lock && preserve run    " + EXIT_CODES,
+    )
+    top.add_argument("--version", action="version", version=f"preserve {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (summary, example, add) in _COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=f"example: {example}",
+        )
+        command.add_argument(
+            "-C", dest="folder", metavar="FOLDER", default=".", help="the analysis folder (default: .)"
+        )
+        level = command.add_mutually_exclusive_group()
+        level.add_argument("-q", "--quiet", action="store_true", help="say only what is wrong")
+        level.add_argument("-v", "--verbose", action="store_true", help="say more")
+        add(command)
+    return top
+
+
+def _nothing(command: argparse.ArgumentParser) -> None:
+    """Add no options."""
+
+
+def _json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+
+
+def _engine(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--engine", choices=("docker", "apptainer"), help="what runs the containers (default: Docker, else Apptainer)"
+    )
+    command.add_argument(
+        "--sif", action="store_true", help="with Apptainer: one SIF file per image, no unpacked folder"
+    )
+
+
+def _lock(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--update",
+        nargs="*",
+        metavar="IMAGE",
+        help="resolve these images anew (without a name: all), and take the present commit's time",
+    )
+
+
+def _run(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-j", "--jobs", type=_positive, default=1, metavar="N", help="CPUs to use at a time (default: 1)"
+    )
+    _engine(command)
+    command.add_argument(
+        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="set a parameter for this run"
+    )
+    command.add_argument("--step", action="append", default=[], metavar="NAME", help="only this step and what it needs")
+    command.add_argument(
+        "-k", "--keep-going", action="store_true", help="after a failure, run what does not depend on it"
+    )
+    command.add_argument("--no-cache", action="store_true", help="run every step, whatever is known")
+    command.add_argument(
+        "-n", "--dry-run", action="store_true", help="say which steps would run and why, and do nothing"
+    )
+    _json(command)
+
+
+def _log(command: argparse.ArgumentParser) -> None:
+    command.add_argument("step", metavar="STEP")
+
+
+def _shell(command: argparse.ArgumentParser) -> None:
+    command.add_argument("step", metavar="STEP")
+    _engine(command)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+_COMMANDS: dict[str, tuple[str, str, Add]] = {
+    "validate": ("check preserve.yaml; all faults at once", "preserve validate -C examples/zpeak", _nothing),
+    "lock": (
+        "pin every image, input and the code's commit in preserve.lock",
+        "preserve lock --update scikit-hep",
+        _lock,
+    ),
+    "run": ("run what is not yet done, and record everything", "preserve run -j 2 --engine apptainer", _run),
+    "status": ("say what ran, how long it took, what failed", "preserve status --json", _json),
+    "log": ("print what a step printed", "preserve log fit", _log),
+    "shell": ("open a shell in a step's own container, its inputs in place", "preserve shell fit", _shell),
+    "doctor": ("say what this machine can do and what is missing", "preserve doctor", _json),
+}

@@ -1,0 +1,167 @@
+"""Each command: arguments to one operation, its result to text or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from preserve.cli.progress import Lines
+from preserve.documents.reading import parse_parameter
+from preserve.documents.workflow import Value
+from preserve.operations.folder import Folder
+from preserve.operations.places import Settings
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Do what the parsed command line says and return the exit code."""
+    return {
+        "validate": _validate,
+        "lock": _lock,
+        "run": _run,
+        "status": _status,
+        "log": _log,
+        "shell": _shell,
+        "doctor": _doctor,
+    }[arguments.command](arguments)
+
+
+def _folder(arguments: argparse.Namespace) -> Folder:
+    return Folder(root=Path(arguments.folder).absolute())
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    return Settings(
+        environment=dict(os.environ),
+        engine=getattr(arguments, "engine", None),
+        sif=getattr(arguments, "sif", False),
+    )
+
+
+def _say(arguments: argparse.Namespace, text: str) -> None:
+    if not arguments.quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    from preserve.operations.validate import validate  # noqa: PLC0415
+
+    workflow, jobs = validate(_folder(arguments))
+    _say(arguments, f"preserve.yaml is right: {len(workflow.steps)} steps, {jobs} jobs, {len(workflow.images)} images")
+    return 0
+
+
+def _lock(arguments: argparse.Namespace) -> int:
+    from preserve.operations.lock import lock  # noqa: PLC0415
+
+    with Lines(quiet=arguments.quiet) as progress:
+        made, changed = lock(_folder(arguments), _settings(arguments), update=arguments.update, progress=progress)
+    for name, pin in made.images.items():
+        _say(arguments, f"image {name}: {pin.reference} is {pin.manifest_digest}")
+    if made.source is None:
+        _say(arguments, "note: no git commit here: the version of the code is not recorded")
+    elif not made.source.clean:
+        _say(arguments, "note: the work tree has changes that are not committed")
+    _say(arguments, f"preserve.lock: {'written' if changed else 'nothing new'}")
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from preserve.operations.run import Options, run  # noqa: PLC0415
+
+    def parameters(folder: Folder) -> Mapping[str, Value]:
+        workflow = folder.workflow() if arguments.parameters else None
+        return dict(parse_parameter(text, workflow) for text in arguments.parameters) if workflow else {}
+
+    options = Options(
+        jobs=arguments.jobs,
+        keep_going=arguments.keep_going,
+        no_cache=arguments.no_cache,
+        dry_run=arguments.dry_run,
+        only=tuple(arguments.step),
+    )
+    with Lines(quiet=arguments.quiet) as progress:
+        outcome = run(
+            _folder(arguments),
+            _settings(arguments),
+            options,
+            parameters=parameters,
+            progress=progress,
+            say=lambda text: _say(arguments, text),
+        )
+    for note in outcome.notes:
+        _say(arguments, f"note: {note}")
+    if arguments.json:
+        print(
+            json.dumps(
+                {
+                    "schema": "preserve/run/1",
+                    "reasons": dict(outcome.reasons),
+                    "products": {p.path: p.sha256 for r in outcome.records.values() for p in r.products},
+                },
+                indent=2,
+                sort_keys=True,
+            )
+        )
+    elif options.dry_run and outcome.reasons:
+        for step, reason in outcome.reasons.items():
+            print(f"{step}: {reason}")
+    elif not outcome.reasons:
+        _say(arguments, f"nothing to do: all {len(outcome.records)} steps are done")
+    else:
+        _say(arguments, f"done: {len(outcome.reasons)} of {len(outcome.records)} steps were run")
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from preserve.operations.status import status  # noqa: PLC0415
+
+    run, steps = status(_folder(arguments))
+    if arguments.json:
+        rows = [{**asdict(step), "record": asdict(step.record) if step.record else None} for step in steps]
+        print(json.dumps({"schema": "preserve/status/1", "run": run.name, "steps": rows}, indent=2, sort_keys=True))
+        return 0
+    print(f"run {run.name}")
+    width = max(len(step.step) for step in steps)
+    for step in steps:
+        seconds = f"{step.record.wall_seconds:9.2f} s" if step.record else " " * 11
+        why = f"  {step.record.failure}" if step.record and step.record.failure else ""
+        print(f"  {step.step:{width}}  {step.stage:14}  {step.state:11}{seconds}{why}")
+    return 0
+
+
+def _log(arguments: argparse.Namespace) -> int:
+    from preserve.operations.status import log  # noqa: PLC0415
+
+    for path, stream in zip(log(_folder(arguments), arguments.step), (sys.stdout, sys.stderr), strict=True):
+        stream.flush()
+        with path.open("rb") as source:
+            shutil.copyfileobj(source, stream.buffer)
+        stream.flush()
+    return 0
+
+
+def _shell(arguments: argparse.Namespace) -> int:
+    from preserve.operations.shell import shell  # noqa: PLC0415
+
+    with Lines(quiet=True) as progress:
+        return shell(_folder(arguments), _settings(arguments), arguments.step, progress)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from preserve.operations.doctor import doctor  # noqa: PLC0415
+
+    facts = doctor(_settings(arguments))
+    if arguments.json:
+        print(json.dumps({"schema": "preserve/doctor/1", "engines": facts}, indent=2, sort_keys=True))
+    else:
+        for name, found in facts.items():
+            print(f"{name}: {found['problem'] or 'works, version ' + str(found['version'])}")
+            if found["problem"] is None and not found["limits_enforced"]:
+                print("    memory and CPU limits are not enforced here")
+    return 0 if any(found["problem"] is None for found in facts.values()) else 3

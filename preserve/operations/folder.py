@@ -1,0 +1,242 @@
+"""The analysis folder: preserve.yaml and preserve.lock, and what preserve keeps below .preserve/."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from preserve.digest import FilePin
+from preserve.documents.lockfile import Lock, read_lock
+from preserve.documents.plan import Plan, PlannedStep
+from preserve.documents.planning import Draft, expand, make_plan
+from preserve.documents.reading import read_workflow
+from preserve.documents.record import Artifact, Record, read_record
+from preserve.documents.workflow import Value, Workflow
+from preserve.errors import DigestMismatch, MachineError, UserError
+from preserve.sources import Sources, read_sources
+from preserve.stores.hashes import HashMemory
+from preserve.stores.objects import ObjectStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """Paths of an analysis. ``root`` is absolute and holds preserve.yaml."""
+
+    root: Path
+
+    @property
+    def workflow_file(self) -> Path:
+        """Give preserve.yaml."""
+        return self.root / "preserve.yaml"
+
+    @property
+    def lock_file(self) -> Path:
+        """Give preserve.lock."""
+        return self.root / "preserve.lock"
+
+    @property
+    def state(self) -> Path:
+        """Give .preserve/, made (invisible to git) when missing."""
+        path = self.root / ".preserve"
+        if not path.is_dir():
+            path.mkdir()
+            (path / ".gitignore").write_text("*\n")
+        return path
+
+    @property
+    def layout(self) -> Path:
+        """Give the OCI layout with the images."""
+        return self.state / "images" / "oci"
+
+    def workflow(self) -> Workflow:
+        """Read preserve.yaml.
+
+        Raises:
+            UserError: it is not there, or faulty.
+        """
+        try:
+            data = self.workflow_file.read_bytes()
+        except FileNotFoundError as error:
+            raise UserError(
+                f"there is no preserve.yaml in {self.root}", hint="go to the analysis' folder, or name it: -C FOLDER"
+            ) from error
+        return read_workflow(data, "preserve.yaml")
+
+    def lock(self) -> Lock:
+        """Read preserve.lock.
+
+        Raises:
+            UserError: it is not there, or damaged.
+        """
+        try:
+            return read_lock(self.lock_file.read_bytes(), "preserve.lock")
+        except FileNotFoundError as error:
+            raise UserError("there is no preserve.lock", hint="run: preserve lock") from error
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other commands that write from this folder; the kernel frees it when a process dies.
+
+        Raises:
+            UserError: another run holds it.
+        """
+        with (self.state / "busy").open("a+") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                stream.seek(0)
+                raise MachineError(
+                    f"another preserve works in this folder (process {stream.read().strip() or 'unknown'})",
+                    hint="wait for it, or end it",
+                ) from error
+            stream.seek(0)
+            stream.truncate()
+            stream.write(str(os.getpid()))
+            stream.flush()
+            yield
+
+    def is_held(self) -> bool:
+        """Whether a run is under way here."""
+        with (self.state / "busy").open("a+") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
+    def hashes(self) -> HashMemory:
+        """Open the memory of hashes."""
+        return HashMemory(self.state / "hashes.json")
+
+    def store(self, hashes: HashMemory) -> ObjectStore:
+        """Open the store of products."""
+        return ObjectStore(self.state / "objects", hashes)
+
+    def record_of(self, key: str) -> Path:
+        """Path of the record of the last successful run of a step with this key (``sha256:…``)."""
+        return self.state / "records" / key[7:9] / f"{key[9:]}.json"
+
+    def find_record(self, key: str) -> Record | None:
+        """Read the record for a key, if a step with it has run."""
+        path = self.record_of(key)
+        try:
+            return read_record(path.read_bytes(), str(path))
+        except FileNotFoundError:
+            return None
+
+    def runs(self) -> list[Path]:
+        """Folders of the runs, oldest first."""
+        return sorted((self.state / "runs").glob("[0-9]*"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """An analysis ready to be run: its plan, and the pins of the files that it starts from."""
+
+    workflow: Workflow
+    plan: Plan
+    sources: Sources
+    pins: Mapping[str, FilePin]
+
+
+def products_of(workflow: Workflow, tracked: frozenset[str], parameters: Mapping[str, Value]) -> tuple[str, ...]:
+    """Paths of all products of a workflow.
+
+    Raises:
+        DocumentError: the workflow has faults.
+    """
+    steps = expand(workflow, tracked=tracked, parameters=parameters)
+    return tuple(path for step in steps for path in step.outputs)
+
+
+def look(folder: Folder, hashes: HashMemory, parameters: Mapping[str, Value]) -> Situation:
+    """Read workflow, lock and code, hash what the steps start from, and make the plan.
+
+    Raises:
+        UserError: a document is faulty, or lock and workflow do not agree.
+        DigestMismatch: an input is not what the lock pins.
+    """
+    workflow, lock = folder.workflow(), folder.lock()
+    sources = read_sources(folder.root, not_code=tuple(workflow.inputs))
+    draft = make_plan(workflow, lock, tracked=sources.tracked, parameters=parameters)
+    pins = {path: _pin(folder, hashes, path) for path in draft.sources}
+    plan = draft.pinned(pins)
+    inputs = {path: _checked(folder, hashes, path, plan) for path in _used_inputs(draft, plan)}
+    return Situation(workflow=workflow, plan=plan, sources=sources, pins={**pins, **inputs})
+
+
+def _used_inputs(draft: Draft, plan: Plan) -> tuple[str, ...]:
+    return tuple(path for path in plan.inputs if path not in draft.sources)
+
+
+def _pin(folder: Folder, hashes: HashMemory, path: str) -> FilePin:
+    try:
+        return hashes.pin(folder.root / path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read: {error.strerror}", hint=f"restore it: git checkout -- {path}"
+        ) from error
+
+
+def _checked(folder: Folder, hashes: HashMemory, path: str, plan: Plan) -> FilePin:
+    expected = plan.inputs[path]
+    try:
+        found = hashes.pin(folder.root / path)
+    except OSError as error:
+        hint = "run: preserve lock (it fetches it again)" if expected.url else "put the file back"
+        raise UserError(f"input {path} is not there: {error.strerror}", hint=hint) from error
+    if found.sha256 != expected.sha256:
+        raise DigestMismatch(
+            f"input {path} is not what preserve.lock pins: expected {expected.sha256}, found {found.sha256}",
+            hint="restore the file, or, if the change is meant, run: preserve lock",
+        )
+    return found
+
+
+def materials(step: PlannedStep, known: Mapping[str, FilePin]) -> tuple[Artifact, ...] | None:
+    """Give what a step reads by path and digest; ``None`` while a product it reads is not there yet.
+
+    ``known`` pins files by path; the files of a folder product stand there one by one.
+    """
+    found: list[Artifact] = []
+    for wanted in step.inputs:
+        paths = [wanted.path] if not wanted.path.endswith("/") else [p for p in known if p.startswith(wanted.path)]
+        if not paths or any(path not in known for path in paths):
+            return None
+        found += [artifact(path, known[path]) for path in paths]
+    return tuple(sorted(found, key=lambda a: a.path))
+
+
+def artifact(path: str, pin: FilePin) -> Artifact:
+    """Give a file's path with its pin."""
+    return Artifact(path=path, sha256=pin.sha256, size=pin.size, executable=pin.executable)
+
+
+def pin_of(product: Artifact) -> FilePin:
+    """Give an artifact's pin without the path."""
+    return FilePin(sha256=product.sha256, size=product.size, executable=product.executable)
+
+
+def read_json(path: Path) -> dict[str, str]:
+    """Read a small file of ours that can be made again; empty when missing or damaged."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write beside, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".writing")
+    with beside.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    beside.replace(path)

@@ -1,0 +1,266 @@
+"""One step: lay out its inputs, run its container, take its products into the store, write its record."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from preserve.digest import hash_file
+from preserve.documents.plan import Plan, PlannedStep
+from preserve.documents.record import Artifact, EngineUsed, ImageUsed, Machine, Record, step_key
+from preserve.errors import MachineError
+from preserve.interfaces import Engine, Execution, Mount, RunRequest
+from preserve.operations.folder import Folder, artifact, write_file
+from preserve.stores.objects import ObjectStore
+
+WORK = "/work"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepContext:
+    """What all steps of a run share. ``run`` is the run's folder, ``label`` what its containers are marked with."""
+
+    folder: Folder
+    plan: Plan
+    run: Path
+    engine: Engine
+    engine_used: EngineUsed
+    machine: Machine
+    store: ObjectStore
+    label: str
+
+
+def run_step(
+    context: StepContext, step: PlannedStep, read: tuple[Artifact, ...], source_of: Mapping[str, Path]
+) -> Record:
+    """Run one step and return its record, written to ``records/<step>.json`` of the run whatever came of it.
+
+    ``read`` are its materials; ``source_of`` says where their bytes lie. A step that fails has ``failure`` set or an
+    exit code other than 0, and no products.
+
+    Raises:
+        MachineError: the engine could not start the container, or the disk is full.
+    """
+    logs = context.run / "logs" / step.id
+    logs.mkdir(parents=True, exist_ok=True)
+    work = context.run / "work" / step.id
+    started, clock = datetime.now(UTC), time.monotonic()
+    try:
+        mounts = lay_out(step, {a.path: source_of[a.path] for a in read}, work)
+        request = _request(context, step, mounts)
+        with (logs / "stdout").open("wb") as stdout, (logs / "stderr").open("wb") as stderr:
+            execution = context.engine.run(request, stdout=stdout, stderr=stderr)
+        seconds = time.monotonic() - clock
+        products, failure = _collect(context, step, work, execution)
+    except OSError as error:
+        raise MachineError(f"step {step.id}: {error.strerror}: {error.filename}", hint="see: df -h .") from error
+    finally:
+        _remove(work)
+    image = context.plan.images[step.image]
+    record = Record(
+        step=step.id,
+        key=step_key(step, image.config_digest, read),
+        command=step.command,
+        environment=step.environment,
+        image=ImageUsed(name=step.image, manifest_digest=image.manifest_digest, config_digest=image.config_digest),
+        engine=context.engine_used,
+        machine=context.machine,
+        materials=read,
+        products=products,
+        network=step.network,
+        network_attempts=execution.network_attempts,
+        started=_utc(started),
+        ended=_utc(datetime.now(UTC)),
+        exit_code=execution.exit_code,
+        wall_seconds=round(seconds, 6),
+        cpu_seconds=execution.cpu_seconds,
+        peak_memory=execution.peak_memory,
+        logs={name: artifact(f"logs/{step.id}/{name}", hash_file(logs / name)) for name in ("stdout", "stderr")},
+        failure=failure,
+    )
+    data = record.to_bytes()
+    if failure is None:
+        write_file(context.folder.record_of(record.key), data)
+    write_file(context.run / "records" / f"{step.id}.json", data)
+    return record
+
+
+def lay_out(step: PlannedStep, sources: Mapping[str, Path], work: Path) -> tuple[Mount, ...]:
+    """Prepare what a step sees at /work below the folder ``work``, and return the mounts, outer before inner.
+
+    Inputs are hard links in ``in/``, mounted read-only; the folders of its outputs are empty and writable in ``out/``;
+    an input that stands in such a folder is mounted over it, read-only.
+
+    Raises:
+        OSError: no room or no right to write.
+    """
+    inside, outside = work / "in", work / "out"
+    inside.mkdir(parents=True)
+    outside.mkdir()
+    direct = {path: source for path, source in sources.items() if not _link(source, inside / path)}
+    writable = _writable_folders(step.outputs)
+    for name in writable:
+        (outside / name).mkdir(parents=True, exist_ok=True)
+    mounts: list[Mount] = []
+    if "." in writable:
+        mounts.append(Mount(source=outside, target=WORK, read_only=False))
+    else:
+        for name in writable:
+            (inside / name).mkdir(parents=True, exist_ok=True)
+        mounts.append(Mount(source=inside, target=WORK))
+        tops = [name for name in writable if not any(other in _parents(name) for other in writable)]
+        mounts += [Mount(source=outside / name, target=f"{WORK}/{name}", read_only=False) for name in tops]
+    for path in _islands(tuple(sources), writable):
+        if path not in direct:
+            _place_for_mount(outside / path, folder=(inside / path).is_dir())
+            mounts.append(Mount(source=inside / path, target=f"{WORK}/{path}"))
+    for path, source in sorted(direct.items()):
+        _place_for_mount((outside if _is_writable(path, writable) else inside) / path, folder=False)
+        mounts.append(Mount(source=source, target=f"{WORK}/{path}"))
+    return tuple(mounts)
+
+
+def read_machine() -> Machine:
+    """Look at this machine's CPU and kernel."""
+    model, flags = platform.processor() or "unknown", ""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                model = value.strip()
+            if name.strip() in ("flags", "Features"):
+                flags = value
+                break
+    return Machine(
+        architecture=platform.machine(),
+        cpu_model=model,
+        cpu_flags=tuple(sorted(flags.split())),
+        kernel=f"{platform.system()} {platform.release()}",
+    )
+
+
+def _request(context: StepContext, step: PlannedStep, mounts: tuple[Mount, ...]) -> RunRequest:
+    return RunRequest(
+        image=context.plan.images[step.image],
+        command=step.command,
+        environment=step.environment,
+        mounts=mounts,
+        working_folder=WORK,
+        network=step.network,
+        resources=step.resources,
+        label=context.label,
+    )
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Link a file where the step will find it; ``False`` where it has to be mounted by itself."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(strict=True), target)
+    except OSError:  # another file system, or somebody else's file
+        return False
+    return True
+
+
+def _parents(path: str) -> tuple[str, ...]:
+    return tuple(str(parent) for parent in PurePosixPath(path).parents)
+
+
+def _writable_folders(outputs: tuple[str, ...]) -> tuple[str, ...]:
+    names = {path.rstrip("/") if path.endswith("/") else str(PurePosixPath(path).parent) for path in outputs}
+    return tuple(sorted(names))
+
+
+def _is_writable(path: str, writable: tuple[str, ...]) -> bool:
+    return any(parent in writable for parent in _parents(path))
+
+
+def _islands(inputs: tuple[str, ...], writable: tuple[str, ...]) -> list[str]:
+    """Inputs that stand in a writable folder: the highest folders that hold only inputs, else the files."""
+    found = set()
+    for path in inputs:
+        if not _is_writable(path, writable):
+            continue
+        chosen = path
+        for parent in _parents(path):
+            if parent == "." or any(name == parent or parent in _parents(name) for name in writable):
+                break
+            chosen = parent
+        found.add(chosen)
+    return sorted(found)
+
+
+def _place_for_mount(path: Path, *, folder: bool) -> None:
+    """Make the empty file or folder that a mount goes over."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if folder:
+        path.mkdir(exist_ok=True)
+    elif not path.exists():
+        path.touch()
+
+
+def _collect(
+    context: StepContext, step: PlannedStep, work: Path, execution: Execution
+) -> tuple[tuple[Artifact, ...], str | None]:
+    """Take the products into the store; the reason when the step failed."""
+    if execution.stopped:
+        return (), "interrupted"
+    if execution.timed_out:
+        return (), f"timed out after {step.resources.time} s"
+    if execution.exit_code != 0:
+        return (), f"exit code {execution.exit_code}"
+    found: list[Artifact] = []
+    for output in step.outputs:
+        files, problem = _product_files(work / "out", output)
+        if problem:
+            return (), problem
+        found += [artifact(path, context.store.take(work / "out" / path)) for path in files]
+    return tuple(sorted(found, key=lambda a: a.path)), None
+
+
+def _product_files(top: Path, output: str) -> tuple[list[str], str | None]:
+    """Files of one declared product; or what is wrong with it."""
+    if not output.endswith("/"):
+        return [output], _problem(top / output, output)
+    files = []
+    for parent, folders, names in os.walk(top / output):
+        for name in (*folders, *names):
+            path = Path(parent) / name
+            relative = path.relative_to(top).as_posix()
+            if problem := _problem(path, relative, folder=name in folders):
+                return [], problem
+            if name not in folders:
+                files.append(relative)
+    return sorted(files), None if files else f"the step ended well but left its product {output} empty"
+
+
+def _problem(path: Path, name: str, *, folder: bool = False) -> str | None:
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return f"the step ended well but did not make its product {name}"
+    if (stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode)) and not path.is_symlink():
+        return None
+    return f"its product {name} is not a plain {'folder' if folder else 'file'} (a link, a device or a folder)"
+
+
+def _remove(work: Path) -> None:
+    """Remove a step's working folders; it may have taken its own rights to them."""
+    if not work.exists():
+        return
+    for parent, _, _ in os.walk(work):
+        with contextlib.suppress(OSError):
+            Path(parent).chmod(0o700)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _utc(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

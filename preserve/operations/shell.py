@@ -1,0 +1,59 @@
+"""preserve shell: a shell in a step's own container, its inputs in place."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from preserve.digest import FilePin
+from preserve.documents.workflow import Resources
+from preserve.errors import UserError
+from preserve.interfaces import Progress, RunRequest
+from preserve.operations.folder import Folder, look, materials
+from preserve.operations.places import Settings, bring, choose_engine
+from preserve.operations.run_step import WORK, lay_out
+
+
+def shell(folder: Folder, settings: Settings, step: str, progress: Progress) -> int:
+    """Open /bin/sh where ``step`` would run, with its environment; what is written there is thrown away.
+
+    Raises:
+        UserError: there is no such step, or what it reads is not made yet.
+        MachineError: no engine.
+    """
+    hashes = folder.hashes()
+    situation = look(folder, hashes, {})
+    chosen = next((s for s in situation.plan.steps if step in (s.id, s.name)), None)
+    if chosen is None:
+        raise UserError(f"there is no step {step!r}", hint=", ".join(s.id for s in situation.plan.steps))
+    known: dict[str, FilePin] = dict(situation.pins)
+    for path in sorted(p for s in situation.plan.steps for p in s.outputs if (folder.root / p).exists()):
+        found = [folder.root / path] if not path.endswith("/") else sorted((folder.root / path).rglob("*"))
+        known.update({f.relative_to(folder.root).as_posix(): hashes.pin(f) for f in found if f.is_file()})
+    read = materials(chosen, known)
+    if read is None:
+        raise UserError(f"what step {chosen.id} reads is not made yet", hint="run: preserve run")
+    engine, _ = choose_engine(folder, settings)
+    image = situation.plan.images[chosen.image]
+    bring(image, folder, settings, progress)
+    engine.load(image, folder.layout)
+    work = Path(tempfile.mkdtemp(dir=folder.state, prefix="shell-"))
+    try:
+        mounts = lay_out(chosen, {a.path: folder.root / a.path for a in read}, work / "step")
+        request = RunRequest(
+            image=image,
+            command=("/bin/sh",),
+            environment={**chosen.environment, "PS1": f"{chosen.id}:$PWD$ "},
+            mounts=mounts,
+            working_folder=WORK,
+            network=chosen.network,
+            resources=replace(chosen.resources, time=None) if chosen.resources != Resources() else Resources(),
+            label=f"shell/{work.name}",
+            interactive=True,
+        )
+        return engine.run(request, stdout=sys.stdout.buffer, stderr=sys.stderr.buffer).exit_code
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
