@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import urllib.error
 import urllib.request
@@ -98,7 +99,7 @@ def _image(
 def _inputs(workflow: Workflow, folder: Folder, hashes: HashMemory, progress: Progress) -> dict[str, InputPin]:
     """Pin all inputs, several at a time."""
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        pins = pool.map(lambda item: _input(*item, folder, hashes, progress), workflow.inputs.items())
+        pins = pool.map(lambda path: _input(path, workflow.inputs[path], folder, hashes, progress), workflow.inputs)
         return dict(zip(workflow.inputs, pins, strict=True))
 
 
@@ -149,8 +150,6 @@ def _address(url: str) -> str:
 
 
 def _copy(source: BinaryIO, target: BinaryIO, name: str, progress: Progress) -> str:
-    import hashlib  # noqa: PLC0415
-
     state, done = hashlib.sha256(), 0
     for chunk in _chunks(source):
         state.update(chunk)

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from preserve import engines, transports
 from preserve.documents.lockfile import ImagePin, PackagePin
@@ -47,7 +48,7 @@ def transport_for(
     update: bool = False,
     progress: Progress | None = None,
 ) -> Transport:
-    """Give the transport for a reference of the plan (``build:image/``, ``docker://…``, ``docker-daemon:…``, ``oci:…``).
+    """Give the transport for a reference as the lock has it (``build:image/``, ``docker://…``, ``oci:…``).
 
     ``pins`` are the package versions that recipes must use; ``update`` lets them take newer ones.
     """
@@ -55,7 +56,7 @@ def transport_for(
     scheme = "build" if reference.startswith("build:") else transports.split_reference(reference)[0]
     module, _, name = transports.BUILT_INS[scheme].partition(":")
     kind = getattr(importlib.import_module(module), name)
-    arguments = {
+    choices: dict[str, dict[str, Any]] = {
         "build": {
             "root": folder.root,
             "cache": folder.state / "cache" / "recipes",
@@ -70,8 +71,8 @@ def transport_for(
         },
         "docker-daemon": {"host": settings.docker_host, "scratch": folder.layout},
         "oci": {"root": folder.root},
-    }[scheme]
-    made: Transport = kind(**arguments, progress=heard)
+    }
+    made: Transport = kind(**choices[scheme], progress=heard)
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -13,10 +14,10 @@ from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 
-from preserve.digest import FilePin
+from preserve.digest import Digest, FilePin
 from preserve.documents import jsonform
 from preserve.documents.plan import Plan, PlannedStep
-from preserve.documents.record import Artifact, EngineUsed, Record, step_key
+from preserve.documents.record import Artifact, EngineUsed, Record, read_record, step_key
 from preserve.documents.workflow import Value
 from preserve.errors import Interrupted, StepFailed, UserError
 from preserve.interfaces import Engine, Progress
@@ -38,7 +39,7 @@ from preserve.stores.objects import ObjectStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to run: jobs at a time, whether to go on after a failure, to ignore earlier runs, to only say what would be done."""
+    """How to run: CPUs at a time; go on after a failure; ignore earlier runs; only say what would be done; steps."""
 
     jobs: int = 1
     keep_going: bool = False
@@ -191,7 +192,7 @@ def _usable(state: _State, step: PlannedStep, read: tuple[Artifact, ...]) -> Rec
     return record
 
 
-def _config(state: _State, step: PlannedStep) -> object:  # a Digest; named for the reader
+def _config(state: _State, step: PlannedStep) -> Digest:
     return state.situation.plan.images[step.image].config_digest
 
 
@@ -208,20 +209,19 @@ def _last_records(folder: Folder) -> Path | None:
 
 def _reason(state: _State, step: PlannedStep, read: tuple[Artifact, ...], last: Path | None) -> str:
     """What is new since this step last ran."""
-    from preserve.documents.record import read_record  # noqa: PLC0415
-
     path = last / f"{step.id}.json" if last else None
     if path is None or not path.exists():
         return "has not run yet"
     before = read_record(path.read_bytes(), str(path))
     if before.failure is not None:
         return f"failed last time ({before.failure})"
-    if before.image.config_digest != _config(state, step):
-        return "its image changed"
-    if before.command != step.command:
-        return "its command changed"
-    if dict(before.environment) != dict(step.environment):
-        return "its environment changed"
+    new = {
+        "image": before.image.config_digest != _config(state, step),
+        "command": before.command != step.command,
+        "environment": dict(before.environment) != dict(step.environment),
+    }
+    if any(new.values()):
+        return f"its {next(name for name, differs in new.items() if differs)} changed"
     old = {a.path: a.sha256 for a in before.materials}
     changed = [a.path for a in read if old.get(a.path) != a.sha256] or sorted(set(old) - {a.path for a in read})
     if changed:
@@ -389,8 +389,6 @@ def _interruptible(state: _State, engine: Engine) -> Iterator[None]:
 
 
 def _clean(run_folder: Path) -> None:
-    import shutil  # noqa: PLC0415
-
     shutil.rmtree(run_folder / "scheduler", ignore_errors=True)
     shutil.rmtree(run_folder / "work", ignore_errors=True)
 
