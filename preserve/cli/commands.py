@@ -10,12 +10,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from preserve.cli.progress import Lines
 from preserve.documents.reading import parse_parameter
 from preserve.documents.workflow import Value
 from preserve.operations.folder import Folder
 from preserve.operations.places import Settings
+
+if TYPE_CHECKING:
+    from preserve.operations.run import Outcome
 
 
 def run_command(arguments: argparse.Namespace) -> int:
@@ -97,25 +101,19 @@ def _run(arguments: argparse.Namespace) -> int:
     for note in outcome.notes:
         _say(arguments, f"note: {note}")
     if arguments.json:
-        print(
-            json.dumps(
-                {
-                    "schema": "preserve/run/1",
-                    "reasons": dict(outcome.reasons),
-                    "products": {p.path: p.sha256 for r in outcome.records.values() for p in r.products},
-                },
-                indent=2,
-                sort_keys=True,
-            )
-        )
-    elif options.dry_run and outcome.reasons:
-        for step, reason in outcome.reasons.items():
-            print(f"{step}: {reason}")
-    elif not outcome.reasons:
+        print(json.dumps(_run_document(outcome), indent=2, sort_keys=True))
+    if not outcome.reasons:
         _say(arguments, f"nothing to do: all {len(outcome.records)} steps are done")
-    else:
+    elif not options.dry_run:
         _say(arguments, f"done: {len(outcome.reasons)} of {len(outcome.records)} steps were run")
+    elif not arguments.json:
+        print("\n".join(f"{step}: {reason}" for step, reason in outcome.reasons.items()))
     return 0
+
+
+def _run_document(outcome: Outcome) -> dict[str, Any]:
+    products = {product.path: product.sha256 for record in outcome.records.values() for product in record.products}
+    return {"schema": "preserve/run/1", "reasons": dict(outcome.reasons), "products": products}
 
 
 def _status(arguments: argparse.Namespace) -> int:
