@@ -41,7 +41,8 @@ def read_sources(folder: Path, *, not_code: Collection[str] = ()) -> Sources:
     try:
         repository = git.Repo(folder, search_parent_directories=True)
     except (git.InvalidGitRepositoryError, git.NoSuchPathError):
-        return Sources(tracked=frozenset(_all_files(folder)), pin=None, epoch=0, changed=())
+        code = (path for path in _all_files(folder) if not _covers(not_code, path))
+        return Sources(tracked=frozenset(code), pin=None, epoch=0, changed=())
     try:
         with repository:
             return _look(repository, folder, not_code)
@@ -93,7 +94,12 @@ def _changed(run: object, folder: Path, start: str) -> list[str]:
 def _ours(path: str, tracked: Collection[str], not_code: Collection[str]) -> bool:
     if path.startswith(OWN[0]) or path == OWN[1]:
         return True
-    return path not in tracked and any(path == p or (p.endswith("/") and path.startswith(p)) for p in not_code)
+    return path not in tracked and _covers(not_code, path)
+
+
+def _covers(paths: Collection[str], path: str) -> bool:
+    """Whether ``path`` is one of ``paths`` or lies in a folder (trailing ``/``) of them."""
+    return path in paths or any(p.endswith("/") and path.startswith(p) for p in paths)
 
 
 def _all_files(folder: Path) -> list[str]:

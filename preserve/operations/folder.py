@@ -13,7 +13,7 @@ from pathlib import Path
 from preserve.digest import FilePin
 from preserve.documents.lockfile import Lock, read_lock
 from preserve.documents.plan import Plan, PlannedStep
-from preserve.documents.planning import Draft, expand, make_plan
+from preserve.documents.planning import Draft, make_plan
 from preserve.documents.reading import read_workflow
 from preserve.documents.record import Artifact, Record, read_record
 from preserve.documents.workflow import Value, Workflow
@@ -129,6 +129,18 @@ class Folder:
         except FileNotFoundError:
             return None
 
+    def placed(self) -> dict[str, str]:
+        """Products that runs have put (or were about to put, then without digest) into the folder, by path."""
+        return read_json(self.state / "placed.json")
+
+    def sources(self, workflow: Workflow, *, products: tuple[str, ...] = ()) -> Sources:
+        """Look at the code; input data and products are none.
+
+        Raises:
+            MachineError: git is missing or refuses.
+        """
+        return read_sources(self.root, not_code=frozenset((*workflow.inputs, *self.placed(), *products)))
+
     def runs(self) -> list[Path]:
         """Folders of the runs, oldest first."""
         return sorted((self.state / "runs").glob("[0-9]*"))
@@ -144,16 +156,6 @@ class Situation:
     pins: Mapping[str, FilePin]
 
 
-def products_of(workflow: Workflow, tracked: frozenset[str], parameters: Mapping[str, Value]) -> tuple[str, ...]:
-    """Paths of all products of a workflow.
-
-    Raises:
-        DocumentError: the workflow has faults.
-    """
-    steps = expand(workflow, tracked=tracked, parameters=parameters)
-    return tuple(path for step in steps for path in step.outputs)
-
-
 def look(folder: Folder, hashes: HashMemory, parameters: Mapping[str, Value]) -> Situation:
     """Read workflow, lock and code, hash what the steps start from, and make the plan.
 
@@ -162,7 +164,7 @@ def look(folder: Folder, hashes: HashMemory, parameters: Mapping[str, Value]) ->
         DigestMismatch: an input is not what the lock pins.
     """
     workflow, lock = folder.workflow(), folder.lock()
-    sources = read_sources(folder.root, not_code=tuple(workflow.inputs))
+    sources = folder.sources(workflow)
     draft = make_plan(workflow, lock, tracked=sources.tracked, parameters=parameters)
     pins = {path: _pin(folder, hashes, path) for path in draft.sources}
     plan = draft.pinned(pins)

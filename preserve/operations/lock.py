@@ -21,7 +21,7 @@ from preserve.errors import DigestMismatch, MachineError, UserError
 from preserve.interfaces import Progress
 from preserve.operations.folder import Folder, write_file
 from preserve.operations.places import Settings, transport_for
-from preserve.sources import Sources, differs, read_sources
+from preserve.sources import Sources, differs
 from preserve.stores.hashes import HashMemory
 
 PLATFORM = "linux/amd64"
@@ -41,10 +41,10 @@ def lock(
         MachineError: a registry, mirror or engine cannot be reached.
     """
     workflow = folder.workflow()
-    sources = read_sources(folder.root, not_code=tuple(workflow.inputs))
+    sources = folder.sources(workflow)
     steps = expand(workflow, tracked=sources.tracked)
     products = tuple(path for step in steps for path in step.outputs)
-    sources = read_sources(folder.root, not_code=(*workflow.inputs, *products))
+    sources = folder.sources(workflow, products=products)
     earlier = folder.lock() if folder.lock_file.exists() else None
     for name in update or ():
         if name not in workflow.images:

@@ -27,7 +27,6 @@ from preserve.operations.folder import (
     look,
     materials,
     pin_of,
-    read_json,
     write_file,
 )
 from preserve.operations.places import Settings, bring, choose_engine
@@ -113,7 +112,7 @@ def _run(
     say: Callable[[str], None],
 ) -> Outcome:
     situation = look(folder, hashes, parameters)
-    placed = read_json(folder.state / "placed.json")
+    placed = folder.placed()
     state = _State(
         folder=folder,
         situation=situation,
@@ -297,6 +296,9 @@ def _execute(
         bring(plan.images[name], state.folder, settings, progress)
         engine.load(plan.images[name], state.folder.layout)
     run_folder = _new_run(state, plan)
+    for path in (path for step in todo for path in step.outputs):
+        state.placed.setdefault(path, "")  # known as ours even when this process is killed before it says so
+    write_file(state.folder.state / "placed.json", jsonform.dump(state.placed))
     context = StepContext(
         folder=state.folder,
         plan=plan,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from preserve.documents.planning import expand
 from preserve.documents.workflow import Workflow
 from preserve.operations.folder import Folder
-from preserve.sources import read_sources
 
 
 def validate(folder: Folder) -> tuple[Workflow, int]:
@@ -15,5 +14,5 @@ def validate(folder: Folder) -> tuple[Workflow, int]:
         DocumentError: all faults.
     """
     workflow = folder.workflow()
-    tracked = read_sources(folder.root, not_code=tuple(workflow.inputs)).tracked
+    tracked = folder.sources(workflow).tracked
     return workflow, len(expand(workflow, tracked=tracked))

@@ -1,0 +1,85 @@
+"""Jobs through the real Snakemake: order, width, failure, depth."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from preserve.scheduler.chain import Job, run_jobs
+
+
+def chain(length: int) -> list[Job]:
+    """Jobs that wait for one another."""
+    return [Job(name=f"j{n}", after=(f"j{n - 1}",) if n else ()) for n in range(length)]
+
+
+def test_a_job_runs_after_what_it_waits_for(tmp_path: Path) -> None:
+    """The order is that of the dependencies, not of the list."""
+    seen: list[str] = []
+
+    def execute(name: str) -> bool:
+        seen.append(name)
+        return True
+
+    jobs = [Job(name="last", after=("a", "b")), Job(name="b", after=("a",)), Job(name="a")]
+    run_jobs(jobs, execute=execute, cores=2, folder=tmp_path / "run")
+    assert seen == ["a", "b", "last"]
+
+
+def test_a_chain_deeper_than_pythons_stack(tmp_path: Path) -> None:
+    """Snakemake's recursion has room for it."""
+    seen: list[str] = []
+
+    def execute(name: str) -> bool:
+        seen.append(name)
+        return True
+
+    run_jobs(chain(1200), execute=execute, cores=1, folder=tmp_path / "run")
+    assert seen == [f"j{n}" for n in range(1200)]
+
+
+def test_a_failed_job_holds_back_what_waits_for_it(tmp_path: Path) -> None:
+    """With keep_going the others still run."""
+    seen: list[str] = []
+
+    def execute(name: str) -> bool:
+        seen.append(name)
+        return name != "bad"
+
+    jobs = [Job(name="bad"), Job(name="after", after=("bad",)), Job(name="other"), Job(name="more", after=("other",))]
+    run_jobs(jobs, execute=execute, cores=1, folder=tmp_path / "run", keep_going=True)
+    assert sorted(seen) == ["bad", "more", "other"]
+
+
+def test_an_exception_of_a_job_reaches_the_caller(tmp_path: Path) -> None:
+    """It is the very exception, and nothing more is started."""
+    seen: list[str] = []
+
+    def execute(name: str) -> bool:
+        seen.append(name)
+        raise LookupError(name)
+
+    with pytest.raises(LookupError, match="j0"):
+        run_jobs(chain(3), execute=execute, cores=1, folder=tmp_path / "run")
+    assert seen == ["j0"]
+
+
+def test_no_more_cores_than_given_are_used(tmp_path: Path) -> None:
+    """Two cores: two small jobs at a time, and a job that wants eight has them to itself."""
+    lock, now, most = threading.Lock(), [0], [0]
+    costs = {"wide": 2}
+
+    def execute(name: str) -> bool:
+        with lock:
+            now[0] += costs.get(name, 1)
+            most[0] = max(most[0], now[0])
+        threading.Event().wait(0.02)
+        with lock:
+            now[0] -= costs.get(name, 1)
+        return True
+
+    jobs = [*(Job(name=f"j{n}") for n in range(6)), Job(name="wide", cpus=8)]
+    run_jobs(jobs, execute=execute, cores=2, folder=tmp_path / "run")
+    assert most[0] == 2
