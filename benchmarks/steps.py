@@ -57,7 +57,7 @@ def floor_command(engine: str, folder: Path, out: Path) -> list[str]:
         limits = ["--security-opt", "no-new-privileges", "--user", f"{os.getuid()}:{os.getgid()}"]
         mount = ["--mount", f"type=bind,source={out},target=/work", "--workdir", "/work"]
         return ["docker", "run", *hard.split(), *limits, *mount, lock["images"]["tiny"]["config_digest"], *touch]
-    image = next((folder / ".preserve/images/apptainer/images").glob("*-folder"))
+    image = next((folder / ".preserve/images/apptainer/images").glob("*-folder")) / "image"
     hard = "--containall --no-home --cleanenv --net --network none --no-privs --uts --hostname preserve --pwd /work"
     return [
         "apptainer",
