@@ -87,11 +87,10 @@ def _image(
     source: ImageSource, before: ImagePin | None, folder: Folder, settings: Settings, renew: bool, progress: Progress
 ) -> ImagePin:
     reference = image_reference(source)
-    known = before is not None and before.reference == reference
-    if known and not renew and source.build is None:
-        assert before is not None  # noqa: S101 (for the type checker)
-        return before
-    pins = {reference: before.packages} if known and before is not None and before.packages else {}
+    known = before if before is not None and before.reference == reference else None
+    if known is not None and not renew and source.build is None:
+        return known
+    pins = {reference: known.packages} if known is not None and known.packages else {}
     transport = transport_for(reference, folder, settings, pins=pins, update=renew, progress=progress)
     return replace(transport.resolve(reference, platform=PLATFORM), reference=reference)
 
