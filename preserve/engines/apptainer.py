@@ -42,6 +42,11 @@ class Program:
     flavour: str
     version: str
 
+    @property
+    def told(self) -> str:
+        """The version for the user, as ``1.4.5`` or ``singularity 4.1.0``: Apptainer's name is the engine's already."""
+        return self.version if self.flavour == "apptainer" else f"{self.flavour} {self.version}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApptainerFacts:
@@ -92,8 +97,7 @@ class ApptainerEngine:
         Raises:
             MachineError: there is no such program, or it is too old.
         """
-        found = self._found()
-        return found.version if found.flavour == "apptainer" else f"{found.flavour} {found.version}"
+        return self._found().told
 
     def load(self, image: ImagePin, layout: Path) -> None:
         """Prepare the image from verified blobs unless a prepared one is there, unchanged.
@@ -310,7 +314,7 @@ def facts(program: str | None, search_path: str) -> ApptainerFacts:
     problem = None
     if os.geteuid() != 0 and not there.user_namespaces:
         problem = "the kernel forbids user namespaces to ordinary users"
-    return replace(there, program=found.path, version=f"{found.flavour} {found.version}", problem=problem)
+    return replace(there, program=found.path, version=found.told, problem=problem)
 
 
 def _user_namespaces() -> bool:

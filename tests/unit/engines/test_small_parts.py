@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preserve.engines.apptainer import ApptainerEngine, mount_option, read_version
 from preserve.engines.apptainer import facts as apptainer_facts
-from preserve.engines.apptainer import mount_option, read_version
 from preserve.engines.docker import facts as docker_facts
 from preserve.engines.environment import complete, image_environment
 from preserve.engines.frames import Demultiplexer
@@ -115,3 +115,14 @@ def test_facts_give_a_reason_and_do_not_raise(tmp_path: Path) -> None:
     nothing = apptainer_facts(None, str(tmp_path))
     assert nothing.program is None
     assert "no program apptainer or singularity" in (nothing.problem or "")
+
+
+@pytest.mark.parametrize(
+    ("says", "version"), [("apptainer version 1.4.5", "1.4.5"), ("singularity-ce version 4.1.0", "singularity 4.1.0")]
+)
+def test_facts_give_the_version_as_a_run_records_it(tmp_path: Path, says: str, version: str) -> None:
+    program = tmp_path / "apptainer"
+    program.write_text(f"#!/bin/sh\necho {says}\n")
+    program.chmod(0o755)
+    engine = ApptainerEngine(cache=tmp_path, search_path=f"{tmp_path}:/usr/bin:/bin")
+    assert apptainer_facts(None, f"{tmp_path}:/usr/bin:/bin").version == engine.version() == version
