@@ -1,0 +1,319 @@
+"""How a run ends when something is done to it: signals, a killed guard, a killed daemon, a failing step, a second run.
+
+Each test works in its own copy of a small analysis whose image lies in an OCI layout beside it: nothing is built.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import PATH, SCRIPTS, AsUser, TinyImage
+from test_run import ENGINES, PATIENCE, SECONDS, Analysis, Napping, command_lines, wait_until
+
+STEPS = """\
+format: 1
+title: One long step, and a fan beside a step that fails
+images:
+  tiny: oci:image
+parameters: {seconds: 0}
+steps:
+  - name: first
+    stage: preparation
+    image: tiny
+    outputs: [first/first.txt]
+    run: echo first > ${{ outputs[0] }}
+  - name: nap
+    stage: processing
+    image: tiny
+    inputs: [first/first.txt]
+    outputs: [nap/nap.txt]
+    run: |
+      sleep ${{ parameters.seconds }} || echo woken
+      cp ${{ inputs[0] }} ${{ outputs[0] }}
+  - name: slow
+    stage: preparation
+    image: tiny
+    outputs: [slow/slow.txt]
+    run: sleep 2; echo slow > ${{ outputs[0] }}
+  - name: broken
+    stage: preparation
+    image: tiny
+    outputs: [broken/never.txt]
+    run: exit 3
+  - name: piece
+    stage: processing
+    image: tiny
+    for_each: {number: [1, 2, 3]}
+    inputs: [slow/slow.txt]
+    outputs: ["pieces/${{ number }}.txt"]
+    run: cat slow/slow.txt > ${{ outputs[0] }}; echo ${{ number }} >> ${{ outputs[0] }}
+  - name: merge
+    stage: postprocessing
+    image: tiny
+    inputs: [broken/never.txt, pieces/*.txt]
+    outputs: [merged/all.txt]
+    run: cat pieces/*.txt > ${{ outputs[0] }}
+"""
+PIECES = {f"piece@number={number}" for number in (1, 2, 3)}
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, tiny_image: TinyImage) -> Path:
+    """The analysis, committed and locked."""
+    root = tmp_path_factory.mktemp("endings") / "template"
+    root.mkdir()
+    (root / "preserve.yaml").write_text(STEPS)
+    shutil.copytree(tiny_image.layout, root / "image")
+    for command in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "Start")):
+        identity = ("-c", "user.name=Tester", "-c", "user.email=tester@example.org")
+        subprocess.run(["git", *identity, *command], check=True, cwd=root, env={"PATH": PATH})
+    done = Analysis(root=root, engine="none", environment={"PATH": PATH, "HOME": str(root)})("lock")
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+@pytest.fixture(params=ENGINES)
+def chain(request: pytest.FixtureRequest, template: Path, tmp_path: Path) -> Analysis:
+    """The analysis on each engine."""
+    name: str = request.param
+    host = request.getfixturevalue("docker_host") if name == "docker" else f"unix://{tmp_path}/none"
+    if name == "apptainer":
+        request.getfixturevalue("apptainer")
+    return copy(template, tmp_path / "chain", name, host)
+
+
+def copy(template: Path, root: Path, engine: str, docker_host: str) -> Analysis:
+    """An analysis of one's own."""
+    shutil.copytree(template, root, symlinks=True)
+    return Analysis(root=root, engine=engine, environment={"PATH": PATH, "HOME": str(root), "DOCKER_HOST": docker_host})
+
+
+@contextmanager
+def napping(analysis: Analysis) -> Iterator[Napping]:
+    """A run in the middle of its long step."""
+    seconds = next(SECONDS)
+    with subprocess.Popen(
+        analysis.argv("run", "--step", "nap", "-p", f"seconds={seconds}"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=analysis.root,
+        env=dict(analysis.environment),
+    ) as process:
+        found = Napping(analysis=analysis, process=process, seconds=seconds)
+        try:
+            wait_until(lambda: found.started() or process.poll() is not None, PATIENCE)
+            if not found.started():
+                process.kill()
+                pytest.fail(f"the step did not start: {process.communicate()[1]}")
+            yield found
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def asleep(chain: Analysis) -> Iterator[Napping]:
+    """A run in the middle of its long step, on each engine."""
+    with napping(chain) as found:
+        yield found
+
+
+def children(process: subprocess.Popen[str], word: str) -> list[int]:
+    """Children of a process that have ``word`` in their command line."""
+    lists = Path(f"/proc/{process.pid}/task").glob("*/children")
+    pids = {int(pid) for path in lists for pid in path.read_text().split()}
+    return [pid for pid, line in command_lines() if pid in pids and word in " ".join(line)]
+
+
+def kill_guard(run: Napping) -> None:
+    (guard,) = children(run.process, "guard_process")
+    os.kill(guard, signal.SIGKILL)
+
+
+def assert_goes_on(analysis: Analysis) -> None:
+    """The same command again runs the step that was under way, and nothing else."""
+    found = analysis.run("--step", "nap", "-p", "seconds=0")
+    assert set(found["reasons"]) == {"nap"}
+    assert (analysis.root / "nap" / "nap.txt").read_text() == "first\n"
+
+
+class TestSignals:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    def test_it_leaves_nothing_and_goes_on_where_it_was(self, asleep: Napping, number: signal.Signals) -> None:
+        helpers = children(asleep.process, "")
+        asleep.process.send_signal(number)
+        code, stderr = asleep.end()
+        assert code == 130, stderr
+        assert "interrupted" in stderr
+        assert asleep.traces() == []
+        assert not [pid for pid in helpers if Path(f"/proc/{pid}").exists()]
+        assert_goes_on(asleep.analysis)
+
+    def test_three_at_once_are_one(self, asleep: Napping) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            asleep.process.send_signal(number)
+        code, stderr = asleep.end()
+        assert code == 130, stderr
+        assert asleep.traces() == []
+
+
+class TestGuardKilled:
+    def test_the_step_ends_well_all_the_same(self, asleep: Napping) -> None:
+        kill_guard(asleep)
+        (sleeping,) = [pid for pid, line in command_lines() if line[-2:] == ["sleep", str(asleep.seconds)]]
+        os.kill(sleeping, signal.SIGTERM)
+        code, stderr = asleep.end()
+        assert code == 0, stderr
+        assert asleep.traces() == []
+        assert (asleep.analysis.root / "nap" / "nap.txt").read_text() == "first\n"
+
+    def test_ctrl_c_still_ends_the_containers(self, asleep: Napping) -> None:
+        kill_guard(asleep)
+        asleep.process.send_signal(signal.SIGINT)
+        code, stderr = asleep.end()
+        assert code == 130, stderr
+        assert asleep.traces() == []
+
+    def test_with_the_run_killed_too_the_next_run_ends_what_they_left(self, asleep: Napping) -> None:
+        kill_guard(asleep)
+        asleep.process.kill()
+        assert asleep.end()[0] == -signal.SIGKILL
+        assert asleep.traces()
+        assert_goes_on(asleep.analysis)
+        asleep.assert_clean()
+
+
+class TestOneRunAtATime:
+    def test_a_second_is_refused_until_the_first_is_gone(self, asleep: Napping) -> None:
+        for command in ("run", "lock"):
+            started = time.monotonic()
+            refused = asleep.analysis(command)
+            assert refused.returncode == 3, refused.stderr
+            assert f"another preserve works in this folder (process {asleep.process.pid})" in refused.stderr
+            assert time.monotonic() - started < 5
+        assert asleep.traces()
+
+        asleep.process.kill()
+        asleep.end()
+        assert_goes_on(asleep.analysis)
+
+
+@pytest.mark.parametrize("chain", ENGINES[1:], indirect=True)  # no engine knows of other steps
+class TestKeepGoing:
+    def test_without_it_nothing_new_is_started(self, chain: Analysis) -> None:
+        failed = chain("run", "-j", "2", "--step", "broken", "--step", "piece")
+        assert failed.returncode == 4, failed.stderr
+        assert "step broken failed: exit code 3" in failed.stderr
+        assert states(chain) == {"slow": "done", "broken": "failed"}
+
+    def test_with_it_all_runs_that_does_not_need_the_failed_step(self, chain: Analysis) -> None:
+        wanted = ("run", "-k", "-j", "2", "--step", "broken", "--step", "merge")
+        failed = chain(*wanted)
+        assert failed.returncode == 4, failed.stderr
+        assert "step broken failed: exit code 3" in failed.stderr
+        assert states(chain) == {"slow": "done", "broken": "failed", **dict.fromkeys(PIECES, "done")}
+        assert (chain.root / "pieces" / "3.txt").read_text() == "slow\n3\n"
+
+        again = chain("run", "-n", "--json", *wanted[2:])
+        assert json.loads(again.stdout)["reasons"] == {
+            "broken": "failed last time (exit code 3)",
+            "merge": "after broken",
+        }
+
+
+def states(analysis: Analysis) -> dict[str, str]:
+    """What came of the steps of the last run that were started."""
+    steps = json.loads(analysis("status", "--json").stdout)["steps"]
+    return {step["step"]: step["state"] for step in steps if step["record"] is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Daemon:
+    """A Docker engine that may be killed."""
+
+    folder: Path
+
+    @property
+    def host(self) -> str:
+        return f"unix://{self.folder}/docker.sock"
+
+    def start(self) -> None:
+        subprocess.run([SCRIPTS / "docker-up", self.folder], check=True, capture_output=True)
+
+    def kill(self) -> None:
+        """End it without a word, and wait until it is gone."""
+        pid = int((self.folder / "docker.pid").read_text())
+        os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: not Path(f"/proc/{pid}").exists(), PATIENCE)
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    folder = Path(tempfile.mkdtemp(prefix="preserve-daemon-"))  # a socket's name is short
+    try:
+        found = Daemon(folder=folder)
+        found.start()
+        yield found
+    finally:
+        subprocess.run([SCRIPTS / "docker-down", folder], check=True, capture_output=True)
+
+
+@pytest.mark.docker
+class TestDaemonKilled:
+    def test_the_run_goes_on_when_the_daemon_is_back(self, daemon: Daemon, template: Path, tmp_path: Path) -> None:
+        analysis = copy(template, tmp_path / "chain", "docker", daemon.host)
+        with napping(analysis) as run:
+            daemon.kill()
+            code, stderr = run.end()
+            assert code in (3, 4), stderr
+            assert "no Docker engine answers" in stderr
+            daemon.start()
+            assert_goes_on(analysis)
+            run.assert_clean()
+
+
+@pytest.mark.apptainer
+class TestApptainer:
+    def test_a_sif_gives_the_same_products_as_a_folder(self, apptainer: str, template: Path, tmp_path: Path) -> None:
+        products = {}
+        for form in ("folder", "sif"):
+            analysis = copy(template, tmp_path / form, "apptainer", "")
+            options = ("--sif",) if form == "sif" else ()
+            products[form] = analysis.run("--step", "piece", "--step", "nap", *options)["products"]
+            made = list((analysis.root / ".preserve" / "images" / "apptainer").rglob("*.sif"))
+            assert bool(made) == (form == "sif")
+        assert products["sif"] == products["folder"]
+        assert len(products["sif"]) == 6
+
+    def test_an_ordinary_user_needs_nothing_but_the_program(
+        self, apptainer: str, template: Path, as_user: AsUser
+    ) -> None:
+        with tempfile.TemporaryDirectory(dir=as_user.home) as folder:
+            root = Path(folder)
+            analysis = copy(template, root / "chain", "apptainer", "")
+            (analysis.root / "preserve.lock").unlink()
+            shutil.rmtree(analysis.root / ".preserve")
+            as_user.give(root)
+            run = ("run", "--json", "--step", "piece", "--step", "nap")
+            for command in (analysis.argv("lock"), analysis.argv(*run)):
+                done = as_user(command, cwd=analysis.root, capture_output=True, text=True)
+                assert done.returncode == 0, done.stderr
+            by_user = json.loads(done.stdout)["products"]
+            assert analysis.products(*by_user) == by_user
+            owners = {(analysis.root / name).stat().st_uid for name in by_user}
+            assert owners == {as_user.ids.uid}
+
+            by_caller = copy(template, root / "other", "apptainer", "")
+            assert by_caller.run(*run[2:])["products"] == by_user
