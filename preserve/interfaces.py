@@ -95,6 +95,17 @@ class Engine(Protocol):
         """End all containers of this engine object now; their ``run`` returns with ``stopped``; later runs do too."""
 
 
+class LastingEngine(Engine, Protocol):
+    """An engine whose containers could outlast the process that started them."""
+
+    def end_leftovers(self, label_prefix: str) -> tuple[str, ...]:
+        """End containers of dead runs, those whose label starts with ``label_prefix``; give their names.
+
+        Raises:
+            MachineError: the engine does not answer.
+        """
+
+
 class Transport(Protocol):
     """Finds and copies images of one kind of place (``scheme``: docker, docker-daemon, oci, build)."""
 

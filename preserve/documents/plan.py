@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from preserve.digest import Digest, FilePin
@@ -72,7 +72,7 @@ class Plan:
 
     def to_bytes(self) -> bytes:
         """Give the bytes of plan.json."""
-        return jsonform.dump({"schema": SCHEMA, **asdict(self)})
+        return jsonform.dump({"schema": SCHEMA, **jsonform.members(self)})
 
 
 def read_plan(data: bytes, file: str) -> Plan:

@@ -10,17 +10,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, Protocol
 
-from preserve.interfaces import Engine
+from preserve.interfaces import LastingEngine
 
 
 class Constructor(Protocol):
     """Makes an engine object; each takes what concerns it and ignores the rest."""
 
-    def __call__(self, *, host: str | None, cache: Path, program: str | None, search_path: str) -> Engine:
+    def __call__(self, *, host: str | None, cache: Path, program: str | None, search_path: str) -> LastingEngine:
         """Make the engine; nothing is started, read or contacted yet."""
 
 
-def docker(*, host: str | None, cache: Path, program: str | None = None, search_path: str = "") -> Engine:
+def docker(*, host: str | None, cache: Path, program: str | None = None, search_path: str = "") -> LastingEngine:
     """Docker (or Podman's service) at ``host``, e.g. ``unix:///var/run/docker.sock`` (``None``: that one)."""
     from preserve.engines.docker import DockerEngine  # noqa: PLC0415 - 0.13 s that other engines need not pay
 
@@ -34,7 +34,7 @@ def apptainer(
     program: str | None = None,
     search_path: str,
     form: Literal["folder", "sif"] = "folder",
-) -> Engine:
+) -> LastingEngine:
     """Apptainer or Singularity, with prepared images under ``cache``; ``program`` is looked up in ``search_path``."""
     from preserve.engines.apptainer import ApptainerEngine  # noqa: PLC0415 - spython is imported with it
 

@@ -11,7 +11,7 @@ from typing import Any
 from preserve import engines, transports
 from preserve.documents.lockfile import ImagePin, PackagePin
 from preserve.errors import DigestMismatch, MachineError, UserError
-from preserve.interfaces import Engine, Progress, Silent, Transport
+from preserve.interfaces import LastingEngine, Progress, Silent, Transport
 from preserve.oci import Layout
 from preserve.operations.folder import Folder
 
@@ -93,7 +93,7 @@ def bring(image: ImagePin, folder: Folder, settings: Settings, progress: Progres
         )
 
 
-def choose_engine(folder: Folder, settings: Settings) -> tuple[Engine, str]:
+def choose_engine(folder: Folder, settings: Settings) -> tuple[LastingEngine, str]:
     """Give the engine asked for, or the first that answers, and why it was chosen.
 
     Raises:
@@ -119,7 +119,7 @@ def choose_engine(folder: Folder, settings: Settings) -> tuple[Engine, str]:
     )
 
 
-def _engine(name: str, folder: Folder, settings: Settings) -> Engine:
+def _engine(name: str, folder: Folder, settings: Settings) -> LastingEngine:
     cache = folder.state / "images" / "apptainer"
     if name == "apptainer" and settings.sif:
         return engines.apptainer(cache=cache, form="sif", search_path=settings.search_path)

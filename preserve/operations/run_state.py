@@ -1,0 +1,51 @@
+"""What a run knows while it goes on: which files have which content, which steps are done, which failed."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from preserve.digest import Digest, FilePin
+from preserve.documents.plan import PlannedStep
+from preserve.documents.record import Artifact, Record, step_key
+from preserve.operations.folder import Folder, Situation, pin_of
+from preserve.stores.hashes import HashMemory
+from preserve.stores.objects import ObjectStore
+
+
+@dataclass(slots=True)
+class RunState:
+    """What is known while a run goes on; changed only under ``lock``.
+
+    ``known`` pins files by path; ``placed`` maps a product's path to the digest that was put there; ``records`` and
+    ``failures`` are by step id; ``notes`` are for the user.
+    """
+
+    folder: Folder
+    situation: Situation
+    hashes: HashMemory
+    store: ObjectStore
+    known: dict[str, FilePin]
+    placed: dict[str, str]
+    records: dict[str, Record] = field(default_factory=dict)
+    failures: dict[str, Record] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    stopping: bool = False
+
+    def config_digest(self, step: PlannedStep) -> Digest:
+        """Give the config digest of the step's image."""
+        return self.situation.plan.images[step.image].config_digest
+
+    def usable(self, step: PlannedStep, read: tuple[Artifact, ...]) -> Record | None:
+        """Give the record of an earlier run of just this, if all its products are still here."""
+        record = self.folder.find_record(step_key(step, self.config_digest(step), read))
+        if record is None or not all(self.store.holds(pin_of(product)) for product in record.products):
+            return None
+        return record
+
+    def learn(self, step: PlannedStep, record: Record) -> None:
+        """Take a step for done, with the products that its record names."""
+        with self.lock:
+            self.records[step.id] = record
+            self.known.update({product.path: pin_of(product) for product in record.products})
