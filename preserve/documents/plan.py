@@ -9,7 +9,7 @@ from typing import Any
 from preserve.digest import Digest, FilePin
 from preserve.documents import jsonform
 from preserve.documents.lockfile import ImagePin, InputPin, SourcePin, image_pin
-from preserve.documents.workflow import Resources, Scalar, Value
+from preserve.documents.workflow import Author, Resources, Scalar, Value
 from preserve.errors import PreserveError, UserError
 
 SCHEMA = "preserve/plan/1"
@@ -62,6 +62,8 @@ class Plan:
     """
 
     title: str
+    authors: tuple[Author, ...]
+    license: str | None
     parameters: Mapping[str, Value]
     images: Mapping[str, ImagePin]
     inputs: Mapping[str, InputPin]
@@ -85,6 +87,8 @@ def read_plan(data: bytes, file: str) -> Plan:
     try:
         return Plan(
             title=value["title"],
+            authors=tuple(Author(**author) for author in value["authors"]),
+            license=value["license"],
             parameters={k: tuple(v) if isinstance(v, list) else v for k, v in value["parameters"].items()},
             images={name: image_pin(pin) for name, pin in value["images"].items()},
             inputs={

@@ -12,7 +12,7 @@ from preserve.documents.jobs import Commands, Job, jobs_of
 from preserve.documents.lockfile import ImagePin, InputPin, Lock, SourcePin
 from preserve.documents.plan import Plan, PlannedInput, PlannedStep
 from preserve.documents.reading import fit
-from preserve.documents.workflow import ImageSource, Value, Workflow
+from preserve.documents.workflow import Author, ImageSource, Value, Workflow
 from preserve.errors import UserError
 
 LOCK_AGAIN = "run: preserve lock"
@@ -23,6 +23,8 @@ class Draft:
     """A plan that lacks only the pins of the repository's files: ``sources``, sorted."""
 
     title: str
+    authors: tuple[Author, ...]
+    license: str | None
     parameters: Mapping[str, Value]
     images: Mapping[str, ImagePin]
     inputs: Mapping[str, InputPin]
@@ -41,6 +43,8 @@ class Draft:
             raise ValueError(f"no pin for {missing}")
         return Plan(
             title=self.title,
+            authors=self.authors,
+            license=self.license,
             parameters=self.parameters,
             images=self.images,
             inputs=self.inputs,
@@ -81,6 +85,8 @@ def make_plan(
     read = {item.path for step in steps for item in step.inputs if item.producer is None}
     return Draft(
         title=workflow.title,
+        authors=workflow.authors,
+        license=workflow.license,
         parameters=merged,
         images=dict(lock.images),
         inputs={path: pin for path, pin in lock.inputs.items() if path in read},
