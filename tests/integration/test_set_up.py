@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / ".ci"
+EXAMPLE = SCRIPTS.parent / "examples" / "zpeak"
 
 
 def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -146,3 +149,59 @@ def test_a_machine_that_has_everything_is_left_alone_at_once() -> None:
     done = (script("install-packages", "test"), script("install-apptainer"))
     assert [(p.returncode, p.stdout, p.stderr) for p in done] == [(0, "", "")] * 2
     assert time.monotonic() - start < 3
+
+
+ENTER_BY_CHROOT = """
+for each in /*; do
+    if [ -h "$each" ]; then cp -d "$each" "$1/"
+    elif [ -d "$each" ]; then mkdir "$1$each" && mount --rbind "$each" "$1$each"; fi
+done
+exec chroot "$@"
+"""
+
+
+def test_a_root_entered_by_chroot_is_named_where_engines_would_fail_without_a_reason(tmp_path: Path) -> None:
+    become_root = () if os.geteuid() == 0 else ("--map-root-user",)
+    command = ["unshare", *become_root, "--mount", "sh", "-euc", ENTER_BY_CHROOT, "sh"]
+    command += [str(tmp_path), str(SCRIPTS / "install-apptainer")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert "warning: / was entered by chroot" in done.stderr
+    assert "pivot_root" in done.stderr
+    assert done.returncode == 0
+
+
+class TestCompareRuns:
+    """What the demonstration prints of its runs, and its exit code."""
+
+    MASS = """{"candidates": 500, "unit": "GeV",
+        "mass": 90.7235, "mass_error": 0.1351, "mass_error_scale": 0.1814, "mass_from_world_average": -2.053,
+        "width": 2.6838, "width_error_plus": 0.4355, "width_error_minus": -0.4220, "width_from_world_average": 0.442}"""
+
+    def compare(self, folder: Path, **products: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        for engine, of_engine in products.items():
+            (folder / engine / "results").mkdir(parents=True)
+            shutil.copy(EXAMPLE / "preserve.yaml", folder / engine)
+            (folder / engine / "results" / "mass.json").write_text(self.MASS)
+            (folder / f"{engine}.json").write_text(json.dumps({"products": of_engine}))
+        command = [sys.executable, SCRIPTS / "compare-runs", folder, *products]
+        return subprocess.run(command, check=False, capture_output=True, text=True, encoding="utf-8")
+
+    def test_equal_products_pass_and_the_mass_has_errors_and_a_unit(self, tmp_path: Path) -> None:
+        products = {"a": "sha256:" + "1" * 64, "b": "sha256:" + "2" * 64}
+        done = self.compare(tmp_path, docker=products, apptainer=products)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "all 2 products are the same, byte for byte, on Docker and Apptainer" in done.stdout
+        assert "90.72 ± 0.14 (stat) ± 0.18 (scale) GeV" in done.stdout
+        assert "91.1880 ± 0.0020 GeV     −2.1 σ" in done.stdout
+        assert "2.68 +0.44 −0.42 (stat) GeV" in done.stdout
+
+    @pytest.mark.parametrize("other", [{"a": "sha256:" + "1" * 63 + "3"}, {}])
+    def test_a_product_that_differs_or_is_missing_fails(self, tmp_path: Path, other: dict[str, str]) -> None:
+        done = self.compare(tmp_path, docker={"a": "sha256:" + "1" * 64}, apptainer=other)
+        assert done.returncode == 1
+        assert "1 of 1 products DIFFER between Docker and Apptainer" in done.stdout
+
+    def test_one_engine_alone_is_not_called_equal(self, tmp_path: Path) -> None:
+        done = self.compare(tmp_path, apptainer={"a": "sha256:" + "1" * 64})
+        assert (done.returncode, "same" in done.stdout) == (0, False)
+        assert "1 products, on Apptainer only: nothing to compare with" in done.stdout
