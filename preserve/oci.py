@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +24,7 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+REPOSITORY = "preserve.local/image"  # a name of ours, so that "docker image prune" leaves the image alone
 MAX_DOCUMENT = 8 << 20  # bytes; manifests and configs are small, and a larger one is refused
 
 
@@ -219,13 +220,7 @@ class Layout:
         """Name an image in index.json (once); callers hold the analysis' lock."""
         index = load_json((self.path / "index.json").read_bytes(), "index.json")
         listed = {entry["digest"]: entry for entry in index.get("manifests", ())}
-        operating_system, _, architecture = image.platform.partition("/")
-        listed[image.manifest.digest] = {
-            "mediaType": image.manifest.media_type or MANIFEST,
-            "digest": image.manifest.digest,
-            "size": image.manifest.size,
-            "platform": {"os": operating_system, "architecture": architecture},
-        }
+        listed[image.manifest.digest] = _entry(image)
         _replace(self.path / "index.json", _index(tuple(listed[digest] for digest in sorted(listed))))
 
     def _stored(self, digest: Digest, use: Any) -> Any:
@@ -263,6 +258,49 @@ def read_image(manifest: bytes, config_of: Any) -> Image:
         platform=platform,
         settings=settings.get("config") or {},
     )
+
+
+def tables(images: Sequence[Image]) -> dict[str, bytes]:
+    """Give the files that make a folder of blobs an OCI layout and, at once, what ``docker load`` takes, by name.
+
+    Each image is listed under the digits of its manifest's digest (image specification 1.1, annotation
+    ``org.opencontainers.image.ref.name``; Docker's form of it in ``manifest.json``).
+    """
+    listed = sorted({image.manifest.digest: image for image in images}.items())
+    entries = [_entry(image) for _, image in listed]
+    saved = [
+        {
+            "Config": blob_name(image.config),
+            "RepoTags": [f"{REPOSITORY}:{digest.hex}"],
+            "Layers": [blob_name(layer) for layer in image.layers],
+        }
+        for digest, image in listed
+    ]
+    return {
+        "index.json": _index(tuple(entries)),
+        "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
+        "manifest.json": json.dumps(saved, sort_keys=True, separators=(",", ":")).encode(),
+    }
+
+
+def _entry(image: Image) -> dict[str, Any]:
+    operating_system, _, architecture = image.platform.partition("/")
+    digest = image.manifest.digest
+    return {
+        "mediaType": image.manifest.media_type or MANIFEST,
+        "digest": digest,
+        "size": image.manifest.size,
+        "platform": {"os": operating_system, "architecture": architecture},
+        "annotations": {
+            "io.containerd.image.name": f"{REPOSITORY}:{digest.hex}",
+            "org.opencontainers.image.ref.name": digest.hex,
+        },
+    }
+
+
+def blob_name(blob: Descriptor) -> str:
+    """Name of a blob within a layout."""
+    return f"blobs/sha256/{blob.digest.hex}"
 
 
 def _index(manifests: tuple[dict[str, Any], ...]) -> bytes:

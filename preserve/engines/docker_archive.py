@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Iterator
-from typing import Any
 
 from preserve.documents.lockfile import ImagePin
 from preserve.errors import DigestMismatch
-from preserve.oci import INDEX, Descriptor, Image, Layout
-
-REPOSITORY = "preserve.local/image"  # a name of ours, so that "docker image prune" leaves the image alone
+from preserve.oci import Image, Layout, blob_name, tables
 
 
 def pinned_image(store: Layout, pin: ImagePin) -> Image:
@@ -33,33 +29,12 @@ def archive(store: Layout, image: Image) -> Iterator[bytes]:
         DigestMismatch: a blob has another digest; the archive then ends before its tables.
     """
     for blob in image.blobs:
-        yield _header(_path(blob), blob.size)
+        yield _header(blob_name(blob), blob.size)
         yield from store.stream(blob)
         yield b"\0" * (-blob.size % tarfile.BLOCKSIZE)
-    for name, value in _tables(image).items():
-        data = json.dumps(value).encode()
+    for name, data in tables((image,)).items():
         yield _header(name, len(data)) + data + b"\0" * (-len(data) % tarfile.BLOCKSIZE)
     yield b"\0" * (2 * tarfile.BLOCKSIZE)
-
-
-def _tables(image: Image) -> dict[str, Any]:
-    name = f"{REPOSITORY}:{image.manifest.digest.hex}"
-    entry = {
-        "mediaType": image.manifest.media_type,
-        "digest": image.manifest.digest,
-        "size": image.manifest.size,
-        "annotations": {"io.containerd.image.name": name},
-    }
-    layers = [_path(layer) for layer in image.layers]
-    return {
-        "index.json": {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]},
-        "oci-layout": {"imageLayoutVersion": "1.0.0"},
-        "manifest.json": [{"Config": _path(image.config), "RepoTags": [name], "Layers": layers}],
-    }
-
-
-def _path(blob: Descriptor) -> str:
-    return f"blobs/sha256/{blob.digest.hex}"
 
 
 def _header(name: str, size: int) -> bytes:

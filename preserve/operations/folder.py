@@ -148,11 +148,10 @@ class Folder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """An analysis ready to be run: its plan, and the pins of the files that it starts from."""
+    """An analysis ready to be run: its plan, the documents it was made of, pins of the files that it starts from."""
 
-    workflow: Workflow
     plan: Plan
-    sources: Sources
+    documents: Mapping[str, bytes]
     pins: Mapping[str, FilePin]
 
 
@@ -169,7 +168,8 @@ def look(folder: Folder, hashes: HashMemory, parameters: Mapping[str, Value]) ->
     pins = {path: _pin(folder, hashes, path) for path in draft.sources}
     plan = draft.pinned(pins)
     inputs = {path: _checked(folder, hashes, path, plan) for path in _used_inputs(draft, plan)}
-    return Situation(workflow=workflow, plan=plan, sources=sources, pins={**pins, **inputs})
+    documents = {"preserve.yaml": workflow.data, "preserve.lock": folder.lock_file.read_bytes()}
+    return Situation(plan=plan, documents=documents, pins={**pins, **inputs})
 
 
 def _used_inputs(draft: Draft, plan: Plan) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -147,9 +148,9 @@ class _Intake:
         if not url.startswith(("https://", "http://", "file:")):
             hint = f"fetch it yourself to {path}"
             raise UserError(f"{_place(path, source)}: {url} is not an http, https or file address", hint=hint)
-        target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".fetching-{target.name}")
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             with urllib.request.urlopen(self._address(url), timeout=60) as answer, beside.open("wb") as out:  # noqa: S310 (schemes checked above)
                 pin = self._copy(answer, out, path)
             self._require_expected(path, source, pin.sha256)
@@ -157,7 +158,8 @@ class _Intake:
         except (OSError, http.client.HTTPException) as error:
             raise _not_fetched(_place(path, source), url, error) from error
         finally:
-            beside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # its folder could not be made
+                beside.unlink()
         self.hashes.remember(target, pin)
 
     def _address(self, url: str) -> str:

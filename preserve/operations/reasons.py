@@ -20,9 +20,9 @@ def reasons_to_run(state: RunState, *, only: tuple[str, ...], no_cache: bool) ->
         UserError: there is no such step.
     """
     reasons: dict[str, str] = {}
-    wanted = _wanted(state.situation.plan, only)
+    wanted = _wanted(state.plan, only)
     last = _last_records(state.folder)
-    for step in state.situation.plan.steps:
+    for step in state.plan.steps:
         if step.id not in wanted:
             continue
         read = materials(step, state.known)

@@ -18,7 +18,7 @@ from preserve.documents.record import Artifact, EngineUsed, Record
 from preserve.documents.workflow import Value
 from preserve.errors import Interrupted, StepFailed, UserError
 from preserve.interfaces import Engine, LastingEngine, Progress
-from preserve.operations.folder import Folder, look, materials, pin_of, write_file
+from preserve.operations.folder import Folder, Situation, look, materials, pin_of, write_file
 from preserve.operations.places import Settings, bring, choose_engine
 from preserve.operations.placing import place, refuse_strangers
 from preserve.operations.reasons import reasons_to_run
@@ -74,32 +74,35 @@ def run(
     with folder.held():
         hashes = folder.hashes()
         try:
-            return _run(folder, settings, options, hashes, parameters(folder), progress, say)
+            situation = look(folder, hashes, parameters(folder))
+            return run_plan(folder, situation, hashes, settings, options, progress=progress, say=say)
         finally:
             hashes.save()
 
 
-def _run(
+def run_plan(
     folder: Folder,
+    situation: Situation,
+    hashes: HashMemory,
     settings: Settings,
     options: Options,
-    hashes: HashMemory,
-    parameters: Mapping[str, Value],
+    *,
     progress: Progress,
     say: Callable[[str], None],
 ) -> Outcome:
-    situation = look(folder, hashes, parameters)
-    placed = folder.placed()
+    """Run a plan in a folder that the caller holds; see ``run``."""
     state = RunState(
         folder=folder,
-        situation=situation,
+        plan=situation.plan,
+        documents=situation.documents,
+        pins=situation.pins,
         hashes=hashes,
         store=folder.store(hashes),
         known=dict(situation.pins),
-        placed=placed,
+        placed=folder.placed(),
     )
     reasons = reasons_to_run(state, only=options.only, no_cache=options.no_cache)
-    refuse_strangers(state, situation.plan)
+    refuse_strangers(state, state.plan)
     if options.dry_run:
         return _outcome(state, reasons, None)
     for record in state.records.values():
@@ -108,14 +111,28 @@ def _run(
     try:
         if reasons:
             run_folder = _execute(state, reasons, settings, options, progress, say)
+        elif not options.only and _is_news(state):
+            run_folder = _new_run(state)
     finally:
         write_file(folder.state / "placed.json", jsonform.dump(state.placed))
     return _outcome(state, reasons, run_folder)
 
 
+def _is_news(state: RunState) -> bool:
+    """Whether no run folder says yet that this plan is done."""
+    runs = state.folder.runs()
+    if not runs:
+        return True
+    done = all((runs[-1] / "records" / f"{step.id}.json").exists() for step in state.plan.steps)
+    return not done or not _same(runs[-1] / "plan.json", state.plan.to_bytes())
+
+
+def _same(path: Path, data: bytes) -> bool:
+    return path.exists() and path.read_bytes() == data
+
+
 def _outcome(state: RunState, reasons: Mapping[str, str], run_folder: Path | None) -> Outcome:
-    plan = state.situation.plan
-    return Outcome(plan=plan, reasons=reasons, records=state.records, run=run_folder, notes=tuple(state.notes))
+    return Outcome(plan=state.plan, reasons=reasons, records=state.records, run=run_folder, notes=tuple(state.notes))
 
 
 def _execute(
@@ -126,7 +143,7 @@ def _execute(
     progress: Progress,
     say: Callable[[str], None],
 ) -> Path:
-    todo = [step for step in state.situation.plan.steps if step.id in reasons]
+    todo = [step for step in state.plan.steps if step.id in reasons]
     with _Interruption() as interruption:
         engine = _ready_engine(state, todo, settings, progress, say)
         context = _context(state, engine)
@@ -156,7 +173,7 @@ def _ready_engine(
     engine, why = choose_engine(state.folder, settings)
     say(why)
     engine.end_leftovers(_owner(state.folder))  # of runs that died: this process holds the folder
-    images = state.situation.plan.images
+    images = state.plan.images
     for name in dict.fromkeys(step.image for step in todo):
         bring(images[name], state.folder, settings, progress)
         engine.load(images[name], state.folder.layout)
@@ -169,11 +186,10 @@ def _owner(folder: Folder) -> str:
 
 
 def _context(state: RunState, engine: Engine) -> StepContext:
-    plan = state.situation.plan
-    run_folder = _new_run(state, plan)
+    run_folder = _new_run(state)
     return StepContext(
         folder=state.folder,
-        plan=plan,
+        plan=state.plan,
         run=run_folder,
         engine=engine,
         engine_used=EngineUsed(name=engine.name, version=engine.version()),
@@ -198,14 +214,23 @@ def _jobs(todo: list[PlannedStep]) -> list[Job]:
     ]
 
 
-def _new_run(state: RunState, plan: Plan) -> Path:
+def _new_run(state: RunState) -> Path:
+    """Begin a run's folder: what is asked for, and what is known already."""
     folder = state.folder.state / "runs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    folder.mkdir(parents=True)
-    write_file(folder / "plan.json", plan.to_bytes())
-    (folder / "records").mkdir()
+    (folder / "records").mkdir(parents=True)
+    write_file(folder / "plan.json", state.plan.to_bytes())
+    for name, data in state.documents.items():
+        write_file(folder / name, data)
     for record in state.records.values():
-        (folder / "records" / f"{record.step}.json").write_bytes(record.to_bytes())
+        _adopt(state, folder, record)
     return folder
+
+
+def _adopt(state: RunState, run_folder: Path, record: Record) -> None:
+    """Take an earlier run's record and log into this run."""
+    (run_folder / "records" / f"{record.step}.json").write_bytes(record.to_bytes())
+    for log in record.logs.values():
+        state.store.place(pin_of(log), run_folder / log.path)
 
 
 def _one(state: RunState, context: StepContext, step: PlannedStep, options: Options, progress: Progress) -> bool:
@@ -225,7 +250,7 @@ def _one(state: RunState, context: StepContext, step: PlannedStep, options: Opti
         record = run_step(context, step, read, _origins(state, read))
         outcome = "done" if record.failure is None else "failed"
     else:
-        write_file(context.run / "records" / f"{step.id}.json", record.to_bytes())
+        _adopt(state, context.run, record)
     progress.step_finished(step.id, outcome=outcome, seconds=record.wall_seconds)
     if record.failure is not None:
         state.failures[step.id] = record
@@ -238,10 +263,7 @@ def _one(state: RunState, context: StepContext, step: PlannedStep, options: Opti
 
 def _origins(state: RunState, read: tuple[Artifact, ...]) -> dict[str, Path]:
     """Where the bytes of a step's materials lie: input data and code in the folder, products in the store."""
-    return {
-        a.path: state.folder.root / a.path if a.path in state.situation.pins else state.store.path(pin_of(a))
-        for a in read
-    }
+    return {a.path: state.folder.root / a.path if a.path in state.pins else state.store.path(pin_of(a)) for a in read}
 
 
 class _Interruption:

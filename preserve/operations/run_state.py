@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from preserve.digest import Digest, FilePin
-from preserve.documents.plan import PlannedStep
+from preserve.documents.plan import Plan, PlannedStep
 from preserve.documents.record import Artifact, Record, step_key
-from preserve.operations.folder import Folder, Situation, pin_of
+from preserve.operations.folder import Folder, pin_of
 from preserve.stores.hashes import HashMemory
 from preserve.stores.objects import ObjectStore
 
@@ -17,12 +18,15 @@ from preserve.stores.objects import ObjectStore
 class RunState:
     """What is known while a run goes on; changed only under ``lock``.
 
-    ``known`` pins files by path; ``placed`` maps a product's path to the digest that was put there; ``records`` and
-    ``failures`` are by step id; ``notes`` are for the user.
+    ``documents`` are the bytes of preserve.yaml and preserve.lock; ``pins`` are those of the files in the folder that
+    steps start from, ``known`` those and the products', by path; ``placed`` maps a product's path to the digest that
+    was put there; ``records`` and ``failures`` are by step id; ``notes`` are for the user.
     """
 
     folder: Folder
-    situation: Situation
+    plan: Plan
+    documents: Mapping[str, bytes]
+    pins: Mapping[str, FilePin]
     hashes: HashMemory
     store: ObjectStore
     known: dict[str, FilePin]
@@ -35,14 +39,17 @@ class RunState:
 
     def config_digest(self, step: PlannedStep) -> Digest:
         """Give the config digest of the step's image."""
-        return self.situation.plan.images[step.image].config_digest
+        return self.plan.images[step.image].config_digest
 
     def usable(self, step: PlannedStep, read: tuple[Artifact, ...]) -> Record | None:
-        """Give the record of an earlier run of just this, if all its products are still here."""
+        """Give the record of an earlier run of just this, if all its products and its log are still here."""
         record = self.folder.find_record(step_key(step, self.config_digest(step), read))
-        if record is None or not all(self.store.holds(pin_of(product)) for product in record.products):
+        if record is None:
             return None
-        return record
+        if not all(self.store.holds(pin_of(file)) for file in (*record.products, *record.logs.values())):
+            return None
+        logs = {name: replace(log, path=f"logs/{step.id}/{name}") for name, log in record.logs.items()}
+        return replace(record, step=step.id, logs=logs)  # it may have had another name then
 
     def learn(self, step: PlannedStep, record: Record) -> None:
         """Take a step for done, with the products that its record names."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from preserve.digest import hash_file
 from preserve.documents.plan import Plan, PlannedStep
 from preserve.documents.record import Artifact, EngineUsed, ImageUsed, Machine, Record, step_key
 from preserve.errors import MachineError
@@ -22,6 +21,7 @@ from preserve.operations.folder import Folder, artifact, write_file
 from preserve.stores.objects import ObjectStore
 
 WORK = "/work"
+LOGS = ("stdout", "stderr")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,7 @@ def run_step(
         wall_seconds=round(seconds, 6),
         cpu_seconds=execution.cpu_seconds,
         peak_memory=execution.peak_memory,
-        logs={name: artifact(f"logs/{step.id}/{name}", hash_file(logs / name)) for name in ("stdout", "stderr")},
+        logs={name: artifact(f"logs/{step.id}/{name}", context.store.keep(logs / name)) for name in LOGS},
         failure=failure,
     )
     data = record.to_bytes()

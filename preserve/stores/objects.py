@@ -46,6 +46,21 @@ class ObjectStore:
         self._hashes.remember(target, pin)
         return pin
 
+    def keep(self, path: Path) -> FilePin:
+        """Take the file at ``path`` into the store and leave it where it is, read-only.
+
+        Raises:
+            OSError: it cannot be read, or there is no room.
+        """
+        pin = self._hashes.pin(path)
+        if not self.holds(pin):
+            target = self.path(pin)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o444)
+            _link_or_copy(path, target)
+            self._hashes.remember(target, pin)
+        return pin
+
     def holds(self, pin: FilePin) -> bool:
         """Whether the object is here and still what its name says; a spoilt one is removed."""
         path = self.path(pin)
