@@ -1,0 +1,67 @@
+"""What verifying an archive found: faults, completeness, signatures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from preserve.digest import Digest
+
+SCHEMA = "preserve/verification/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Finding:
+    """One fault: the file of the archive, what is wrong with it, what was expected and what was found."""
+
+    path: str
+    problem: str
+    expected: str = ""
+    found: str = ""
+
+    def __str__(self) -> str:
+        """Give the line for a person."""
+        details = "; ".join(
+            f"{what} {value}" for what, value in (("expected", self.expected), ("found", self.found)) if value
+        )
+        return f"{self.path}: {self.problem}" + (f": {details}" if details else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """All findings; ``signed_by`` are the principals of good signatures by allowed signers.
+
+    ``signatures`` counts what is in the archive, checked or not; ``archive_id`` is ``None`` where the file is so
+    damaged that it has none.
+    """
+
+    archive_id: Digest | None
+    completeness: str
+    findings: tuple[Finding, ...]
+    signed_by: tuple[str, ...] = ()
+    signatures: int = 0
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    @property
+    def trust(self) -> str:
+        """Say how far the archive can be trusted, in words that promise nothing more."""
+        if not self.intact:
+            return "damaged"
+        if self.signed_by:
+            return f"intact, signed by {', '.join(self.signed_by)}"
+        return f"intact, {self.signatures} signatures not checked" if self.signatures else "intact, unsigned"
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the document that ``--json`` prints."""
+        return {
+            "schema": SCHEMA,
+            "intact": self.intact,
+            "archive_id": self.archive_id,
+            "completeness": self.completeness,
+            "signed_by": list(self.signed_by),
+            "findings": [asdict(finding) for finding in self.findings],
+        }
