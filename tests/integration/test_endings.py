@@ -137,6 +137,11 @@ def children(process: subprocess.Popen[str], word: str) -> list[int]:
     return [pid for pid, line in command_lines() if pid in pids and word in " ".join(line)]
 
 
+def sleepers(run: Napping) -> list[int]:
+    """The process in the container, as this machine sees it."""
+    return [pid for pid, line in command_lines() if line[-2:] == ["sleep", str(run.seconds)]]
+
+
 def kill_guard(run: Napping) -> None:
     (guard,) = children(run.process, "guard_process")
     os.kill(guard, signal.SIGKILL)
@@ -152,13 +157,14 @@ def assert_goes_on(analysis: Analysis) -> None:
 class TestSignals:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
     def test_it_leaves_nothing_and_goes_on_where_it_was(self, asleep: Napping, number: signal.Signals) -> None:
-        helpers = children(asleep.process, "")
+        attendants = children(asleep.process, "")
         asleep.process.send_signal(number)
         code, stderr = asleep.end()
         assert code == 130, stderr
         assert "interrupted" in stderr
         assert asleep.traces() == []
-        assert not [pid for pid in helpers if Path(f"/proc/{pid}").exists()]
+        assert sleepers(asleep) == []
+        assert not [pid for pid in attendants if Path(f"/proc/{pid}").exists()]
         assert_goes_on(asleep.analysis)
 
     def test_three_at_once_are_one(self, asleep: Napping) -> None:
@@ -172,8 +178,8 @@ class TestSignals:
 class TestGuardKilled:
     def test_the_step_ends_well_all_the_same(self, asleep: Napping) -> None:
         kill_guard(asleep)
-        (sleeping,) = [pid for pid, line in command_lines() if line[-2:] == ["sleep", str(asleep.seconds)]]
-        os.kill(sleeping, signal.SIGTERM)
+        (sleeper,) = sleepers(asleep)
+        os.kill(sleeper, signal.SIGTERM)
         code, stderr = asleep.end()
         assert code == 0, stderr
         assert asleep.traces() == []
@@ -270,18 +276,36 @@ def daemon() -> Iterator[Daemon]:
         subprocess.run([SCRIPTS / "docker-down", folder], check=True, capture_output=True)
 
 
+@pytest.fixture
+def asleep_there(daemon: Daemon, template: Path, tmp_path: Path) -> Iterator[Napping]:
+    """A run in the middle of its long step, on that engine."""
+    with napping(copy(template, tmp_path / "chain", "docker", daemon.host)) as found:
+        yield found
+
+
 @pytest.mark.docker
 class TestDaemonKilled:
-    def test_the_run_goes_on_when_the_daemon_is_back(self, daemon: Daemon, template: Path, tmp_path: Path) -> None:
-        analysis = copy(template, tmp_path / "chain", "docker", daemon.host)
-        with napping(analysis) as run:
-            daemon.kill()
-            code, stderr = run.end()
-            assert code in (3, 4), stderr
-            assert "no Docker engine answers" in stderr
-            daemon.start()
-            assert_goes_on(analysis)
-            run.assert_clean()
+    def test_with_the_daemon_soon_back_nothing_is_left(self, asleep_there: Napping, daemon: Daemon) -> None:
+        """The guard goes on asking while its run ends."""
+        daemon.kill()
+        daemon.start()
+        code, stderr = asleep_there.end()
+        assert code in (3, 4), stderr
+        asleep_there.assert_clean()
+        assert sleepers(asleep_there) == []
+        assert_goes_on(asleep_there.analysis)
+
+    def test_with_the_daemon_gone_for_long_the_next_run_ends_what_is_left(
+        self, asleep_there: Napping, daemon: Daemon
+    ) -> None:
+        daemon.kill()
+        code, stderr = asleep_there.end()
+        assert code == 3, stderr
+        assert "no Docker engine answers" in stderr
+        daemon.start()
+        assert_goes_on(asleep_there.analysis)
+        asleep_there.assert_clean()
+        assert sleepers(asleep_there) == []
 
 
 @pytest.mark.apptainer
@@ -291,14 +315,15 @@ class TestApptainer:
         for form in ("folder", "sif"):
             analysis = copy(template, tmp_path / form, "apptainer", "")
             options = ("--sif",) if form == "sif" else ()
-            products[form] = analysis.run("--step", "piece", "--step", "nap", *options)["products"]
+            products[form] = analysis.run("--step", "nap", *options)["products"]
             made = list((analysis.root / ".preserve" / "images" / "apptainer").rglob("*.sif"))
             assert bool(made) == (form == "sif")
         assert products["sif"] == products["folder"]
-        assert len(products["sif"]) == 6
+        assert set(products["sif"]) == {"first/first.txt", "nap/nap.txt"}
 
+    @pytest.mark.parametrize("form", [(), ("--sif",)], ids=["folder", "sif"])
     def test_an_ordinary_user_needs_nothing_but_the_program(
-        self, apptainer: str, template: Path, as_user: AsUser
+        self, apptainer: str, template: Path, as_user: AsUser, form: tuple[str, ...]
     ) -> None:
         with tempfile.TemporaryDirectory(dir=as_user.home) as folder:
             root = Path(folder)
@@ -306,14 +331,15 @@ class TestApptainer:
             (analysis.root / "preserve.lock").unlink()
             shutil.rmtree(analysis.root / ".preserve")
             as_user.give(root)
-            run = ("run", "--json", "--step", "piece", "--step", "nap")
+            run = ("run", "--json", "-j", "2", "--step", "piece", *form)
             for command in (analysis.argv("lock"), analysis.argv(*run)):
                 done = as_user(command, cwd=analysis.root, capture_output=True, text=True)
                 assert done.returncode == 0, done.stderr
-            by_user = json.loads(done.stdout)["products"]
-            assert analysis.products(*by_user) == by_user
-            owners = {(analysis.root / name).stat().st_uid for name in by_user}
-            assert owners == {as_user.ids.uid}
-
-            by_caller = copy(template, root / "other", "apptainer", "")
-            assert by_caller.run(*run[2:])["products"] == by_user
+            made = json.loads(done.stdout)["products"]
+            expected = {f"pieces/{number}.txt": f"slow\n{number}\n" for number in (1, 2, 3)}
+            assert {name: (analysis.root / name).read_text() for name in made} == {
+                "slow/slow.txt": "slow\n",
+                **expected,
+            }
+            assert analysis.products(*made) == made
+            assert {(analysis.root / name).stat().st_uid for name in made} == {as_user.ids.uid}
