@@ -5,7 +5,7 @@ Each interface has a dict of built-ins in its room, and one contract suite in te
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -140,6 +140,40 @@ class Comparator(Protocol):
 
     def compare(self, path: str, recorded: Artifact | None, found: Artifact | None, required: str) -> Judged:
         """Compare two files; ``None`` stands for one that is not there. ``required`` is what the author asks for."""
+
+
+class Archive(Protocol):
+    """The files of an archive, packed or not, by their names in it. Threads may read at once.
+
+    What stands there is what its form says (no links, no names that lead elsewhere, nothing hidden); that it is also
+    what the manifests say is for the reader to see to.
+    """
+
+    def files(self) -> Mapping[str, int]:
+        """Sizes in bytes by name, in the archive's order."""
+
+    def executable(self, name: str) -> bool:
+        """Whether the file may be executed.
+
+        Raises:
+            DigestMismatch: it is not there.
+        """
+
+    def open(self, name: str) -> BinaryIO:
+        """Give a seekable reader of just this file; it does not compare what it reads with a checksum.
+
+        Raises:
+            DigestMismatch: it is not there, or its form is not right.
+            MachineError: it cannot be read.
+        """
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """Yield the file's bytes, at most a MiB at a time; the archive's own checksum is compared at the end.
+
+        Raises:
+            DigestMismatch: it is not there, or not what the archive says.
+            MachineError: it cannot be read.
+        """
 
 
 class Progress(Protocol):

@@ -1,0 +1,241 @@
+"""Write an archive in one pass over its files: hashing and copying overlap, memory does not grow with size."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import stat
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from preserve.digest import CHUNK, Digest, FilePin
+from preserve.documents.archive import SIGNATURES
+from preserve.errors import DigestMismatch, MachineError, UserError
+from preserve.interfaces import Progress, Silent
+from preserve.stores.beside import write_all, written_beside
+from preserve.stores.crate_zip import CrateZip
+from preserve.stores.zip_form import (
+    MAX_ENTRIES,
+    End,
+    Entry,
+    central_header,
+    end_records,
+    laid_out,
+    local_header,
+    name_problems,
+)
+
+BUFFERS = 4
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A file to be archived as ``name``: its content as pinned, and where its bytes are."""
+
+    name: str
+    pin: FilePin
+    source: Path | bytes
+
+
+def write_crate(path: Path, items: Sequence[Item], *, progress: Progress | None = None) -> None:
+    """Write the archive ``path`` of all ``items``, in the order of entries that archives have.
+
+    Raises:
+        DigestMismatch: a file is not what its pin says (any more). Nothing was written.
+        MachineError: a file cannot be read, or the archive not written. Nothing was written.
+        ValueError: names or order are not an archive's: a fault of the caller.
+    """
+    for name, problem in name_problems(item.name for item in items):
+        raise ValueError(f"{name} {problem}")
+    if len(items) > MAX_ENTRIES:
+        raise UserError(
+            f"an archive holds at most {MAX_ENTRIES} files, not {len(items)}", hint="archive folders as tar"
+        )
+    entries = laid_out((item.name, item.pin.size, item.pin.executable) for item in items)
+    size = (entries[-1].end if entries else 0) + len(_directory(entries))
+    with written_beside(path, size) as descriptor, _Copying(descriptor, size, progress or Silent()) as copying:
+        for item, entry in zip(items, entries, strict=True):
+            copying.copy(item, entry)
+        copying.finish()
+
+
+def write_more(path: Path, target: Path, additions: Sequence[tuple[str, bytes]]) -> None:
+    """Write to ``target`` (which may be ``path``) the archive ``path`` with signatures added.
+
+    All other entries keep their bytes, and the archive its id.
+
+    Raises:
+        UserError: one of these signatures is there already.
+        Damaged: ``path`` is not a canonical archive.
+        MachineError: it cannot be read, or ``target`` not written.
+    """
+    with CrateZip(path) as archive:
+        kept = tuple(entry for entry in archive.entries() if not entry.name.startswith(SIGNATURES))
+        signatures = {name: b"".join(archive.chunks(name)) for name in archive.files() if name.startswith(SIGNATURES)}
+        for name, data in additions:
+            if name in signatures:
+                raise UserError(f"{path}: {name} is there already", hint="sign with another name or key")
+            signatures[name] = data
+        added = _entries_of(signatures, kept)
+        for name, problem in name_problems(entry.name for entry in (*kept, *added)):
+            raise ValueError(f"{name} {problem}")
+        with written_beside(target, _whole_size((*kept, *added))) as descriptor:
+            _copy_range(path, descriptor, kept[-1].end if kept else 0)
+            for entry in added:
+                write_all(descriptor, local_header(entry) + signatures[entry.name], entry.offset)
+            write_all(descriptor, _directory((*kept, *added)), (*kept, *added)[-1].end)
+
+
+class _Copying:
+    """The caller's thread reads and hashes, another takes CRCs and writes; buffers go round between the two."""
+
+    def __init__(self, descriptor: int, total: int, progress: Progress) -> None:
+        self._descriptor, self._total, self._progress = descriptor, total, progress
+        self._done, self._crc, self._entries = 0, 0, list[Entry]()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="archive")
+        self._round = deque((bytearray(CHUNK), _nothing()) for _ in range(BUFFERS))
+
+    def __enter__(self) -> _Copying:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.shutdown(cancel_futures=True)
+
+    def copy(self, item: Item, entry: Entry) -> None:
+        """Copy one file to its place; what it hashes to must be what was pinned."""
+        state, left, offset = hashlib.sha256(), entry.size, entry.start
+        with _source(item) as stream:
+            while left:
+                view = self._filled(stream, left, item)
+                if not view:
+                    break
+                self._then(self._write, view, offset)
+                state.update(view)
+                left, offset = left - len(view), offset + len(view)
+                self._tell(len(view))
+            more = not left and len(_guarded(item, lambda: stream.read(1)))
+        found = Digest("sha256:" + state.hexdigest())
+        if left or more or found != item.pin.sha256:
+            raise _changed(item, str(found) if not left and not more else f"{'more' if more else 'fewer'} bytes")
+        self._then(self._end_entry, entry)
+
+    def finish(self) -> None:
+        """Wait for all that is under way and write the central directory."""
+        for _, future in self._round:
+            future.result()
+        end = self._entries[-1].end if self._entries else 0
+        write_all(self._descriptor, _directory(tuple(self._entries)), end)
+        self._progress.bytes_done("archive", self._total, self._total)
+
+    def _filled(self, stream: BinaryIO, left: int, item: Item) -> memoryview:
+        buffer, future = self._round[0]
+        future.result()
+        room = memoryview(buffer)[: min(left, CHUNK)]
+        return room[: _guarded(item, lambda: stream.readinto(room))]  # type: ignore[attr-defined]
+
+    def _then(self, call: Callable[..., None], *arguments: object) -> None:
+        buffer, before = self._round.popleft()
+        before.result()
+        self._round.append((buffer, self._writer.submit(call, *arguments)))
+
+    def _write(self, view: memoryview, offset: int) -> None:
+        self._crc = zlib.crc32(view, self._crc)
+        write_all(self._descriptor, view, offset)
+
+    def _end_entry(self, entry: Entry) -> None:
+        whole, self._crc = replace(entry, crc=self._crc), 0
+        self._entries.append(whole)
+        write_all(self._descriptor, local_header(whole), whole.offset)
+
+    def _tell(self, count: int) -> None:
+        self._done += count
+        self._progress.bytes_done("archive", self._done, self._total)
+
+
+def _nothing() -> Future[None]:
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future
+
+
+@contextlib.contextmanager
+def _source(item: Item) -> Iterator[BinaryIO]:
+    if isinstance(item.source, bytes):
+        if len(item.source) != item.pin.size:
+            raise _changed(item, f"{len(item.source)} bytes")
+        yield io.BytesIO(item.source)
+        return
+    source = item.source
+    with _guarded(item, lambda: open(source, "rb", buffering=0, opener=_without_waiting)) as stream:
+        about = os.fstat(stream.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise _changed(item, "no regular file")
+        if about.st_size != item.pin.size:
+            raise _changed(item, f"{about.st_size} bytes")
+        yield stream
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO in a product's place would wait for ever
+
+
+def _guarded(item: Item, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except OSError as error:
+        raise MachineError(
+            f"cannot read {item.source!s}: {error.strerror}", hint="see to its rights and the disk"
+        ) from error
+
+
+def _changed(item: Item, found: str) -> DigestMismatch:
+    where = f" ({item.source})" if isinstance(item.source, Path) else ""
+    return DigestMismatch(
+        f"{item.name}{where} changed: expected {item.pin.sha256}, {item.pin.size} bytes; found {found}",
+        hint="preserve run makes or fetches again what is not as it was",
+    )
+
+
+def _entries_of(files: dict[str, bytes], behind: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    entries, offset = [], behind[-1].end if behind else 0
+    for name in sorted(files):
+        entry = Entry(name=name, size=len(files[name]), crc=zlib.crc32(files[name]), offset=offset)
+        entries.append(entry)
+        offset = entry.end
+    return tuple(entries)
+
+
+def _directory(entries: tuple[Entry, ...]) -> bytes:
+    headers = b"".join(central_header(entry) for entry in entries)
+    end = End(count=len(entries), directory_size=len(headers), directory_offset=entries[-1].end if entries else 0)
+    return headers + end_records(end)
+
+
+def _whole_size(entries: tuple[Entry, ...]) -> int:
+    return (entries[-1].end if entries else 0) + len(_directory(entries))
+
+
+def _copy_range(path: Path, descriptor: int, size: int) -> None:
+    with path.open("rb", buffering=0) as stream:
+        copied = 0
+        while copied < size:
+            count = _copy_some(stream, descriptor, size - copied, copied)
+            if not count:
+                raise MachineError(f"{path} became shorter while it was copied", hint="leave it alone meanwhile")
+            copied += count
+
+
+def _copy_some(stream: io.FileIO, descriptor: int, size: int, offset: int) -> int:
+    with contextlib.suppress(OSError):  # other file systems, older kernels: copy by hand
+        return os.copy_file_range(stream.fileno(), descriptor, min(size, 1 << 30), offset, offset)
+    chunk = os.pread(stream.fileno(), min(size, CHUNK), offset)
+    write_all(descriptor, chunk, offset)
+    return len(chunk)
