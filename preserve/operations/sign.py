@@ -1,0 +1,61 @@
+"""preserve sign: put an SSH signature over an archive's id into the archive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from preserve import signatures
+from preserve.digest import Digest
+from preserve.documents.archive import TAG_MANIFEST
+from preserve.errors import DigestMismatch, UserError
+from preserve.operations.places import Settings
+from preserve.stores.crate_writer import write_more
+from preserve.stores.crate_zip import CrateZip
+from preserve.stores.damage import Damaged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """A signature in an archive: its name there, the key's fingerprint, and whether it was added just now."""
+
+    archive_id: Digest
+    name: str
+    fingerprint: str
+    added: bool
+
+
+def sign(archive: Path, key: Path, settings: Settings, *, target: Path | None = None) -> Signed:
+    """Add the signature of ``key`` to ``archive`` (written to ``target`` if given); the archive's id stays.
+
+    Its form is checked before, its files are not read: ``verify`` does that. A key that has signed already
+    is not asked to do so twice: nothing changes.
+
+    Raises:
+        UserError: there is no such archive, it is an unpacked one, or the key cannot sign.
+        DigestMismatch: the archive is damaged, or holds a signature of this key that is none of it.
+        MachineError: ssh-keygen is missing, or there is no room.
+    """
+    if archive.is_dir():
+        raise UserError(f"{archive} is a folder", hint="sign the archive itself, the file NAME.crate.zip")
+    with CrateZip(archive) as store:
+        for finding in store.check_form():
+            raise Damaged(finding)
+        data = b"".join(store.chunks(TAG_MANIFEST))
+        made = signatures.sign(
+            data, key, agent=settings.environment.get("SSH_AUTH_SOCK"), search_path=settings.search_path
+        )
+        found = signatures.read_signature(made)
+        there = b"".join(store.chunks(found.name)) if found.name in store.files() else None
+    if there is not None:
+        _require_good(data, there, found.name, settings)
+    if there is None or target not in (None, archive):
+        write_more(archive, target or archive, () if there is not None else ((found.name, made),))
+    return Signed(archive_id=Digest.of(data), name=found.name, fingerprint=found.fingerprint, added=there is None)
+
+
+def _require_good(data: bytes, signature: bytes, name: str, settings: Settings) -> None:
+    try:
+        signatures.check(data, signature, search_path=settings.search_path)
+    except DigestMismatch as error:
+        raise DigestMismatch(f"{name} is there already: {error.message}", hint=error.hint) from error
