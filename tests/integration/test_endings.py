@@ -268,11 +268,12 @@ class Daemon:
 @pytest.fixture
 def daemon() -> Iterator[Daemon]:
     folder = Path(tempfile.mkdtemp(prefix="preserve-daemon-"))  # a socket's name is short
+    found = Daemon(folder=folder)
     try:
-        found = Daemon(folder=folder)
         found.start()
         yield found
     finally:
+        found.start()  # containers outlive a killed daemon: only a running one ends them
         subprocess.run([SCRIPTS / "docker-down", folder], check=True, capture_output=True)
 
 
