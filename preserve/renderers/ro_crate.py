@@ -197,7 +197,7 @@ def _root(contents: Contents, files: _Files) -> Entity:
         "mainEntity": {"@id": archive.WORKFLOW},
     }
     _set(entity, "hasPart", [{"@id": name} for name in sorted({archive.WORKFLOW, *files.entities})])
-    _set(entity, "mentions", [{"@id": _RUN}, *({"@id": _action(step)} for step in contents.records)])
+    _set(entity, "mentions", [{"@id": _RUN}, *({"@id": _action(step)} for step in sorted(contents.records))])
     _set(entity, "author", [{"@id": _person(author)} for author in plan.authors])
     if contents.parent is not None:
         entity["isBasedOn"] = {"@id": _PARENT}

@@ -134,8 +134,8 @@ def contents(*, changes: dict[str, Any] | None = None, parent: Digest | None = N
     bare = contents_of(the_plan, lock, records, agent="preserve 0.1.0", without=left_out, parent=parent)
     made = {
         archive.WORKFLOW: b"format: 1\n",
-        archive.LOCK: lock.to_bytes(),
-        archive.PLAN: the_plan.to_bytes(),
+        archive.LOCK: repr(lock).encode(),  # not in their own form, which has no place for every hostile text
+        archive.PLAN: repr(the_plan).encode(),
         archive.REPLAY: b"#!/bin/sh\n",
         archive.BUNDLE: b"# v2 git bundle\n",
         **{archive.record_name(step): record.to_bytes() for step, record in records.items()},
