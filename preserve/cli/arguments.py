@@ -61,7 +61,7 @@ def _lock(command: argparse.ArgumentParser) -> None:
         "--update",
         nargs="*",
         metavar="IMAGE",
-        help="resolve these images anew (without a name: all), and take the present commit's time",
+        help="resolve these images anew and take the present commit's time; without a name: all, and remote inputs too",
     )
 
 
@@ -93,6 +93,72 @@ def _shell(command: argparse.ArgumentParser) -> None:
     _engine(command)
 
 
+def _archive(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", nargs="?", metavar="RUN", help="a run by its folder's name (default: the last one)")
+    command.add_argument("-o", "--output", metavar="FILE", help="the archive (default: FOLDER.crate.zip, here)")
+    command.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=("images", "inputs", "intermediates"),
+        help="leave these out: they stay known by digest; may be given several times",
+    )
+    command.add_argument(
+        "--allow-dirty", action="store_true", help="archive code that is not committed, as a patch beside the history"
+    )
+    _json(command)
+
+
+def _show(command: argparse.ArgumentParser) -> None:
+    command.add_argument("archive", metavar="ARCHIVE")
+    _json(command)
+
+
+def _signers(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--allowed-signers", metavar="F", help="whose signatures count: a file as ssh-keygen(1) describes it"
+    )
+    command.add_argument(
+        "--require-signature", action="store_true", help="without a good signature of an allowed signer: refused"
+    )
+
+
+def _verify(command: argparse.ArgumentParser) -> None:
+    command.add_argument("archive", metavar="ARCHIVE")
+    command.add_argument("--deep", action="store_true", help="unpack image layers and the code's history to check them")
+    _signers(command)
+    _json(command)
+
+
+def _replay(command: argparse.ArgumentParser) -> None:
+    command.add_argument("archive", metavar="ARCHIVE")
+    command.add_argument(
+        "-j", "--jobs", type=_positive, default=1, metavar="N", help="CPUs to use at a time (default: 1)"
+    )
+    _engine(command)
+    command.add_argument("--only", action="append", default=[], metavar="STEP", help="run just this step anew")
+    command.add_argument(
+        "--from", dest="start", metavar="STEP", help="begin with this step, with archived products before it"
+    )
+    command.add_argument(
+        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="recast: another parameter"
+    )
+    command.add_argument(
+        "--input", dest="inputs", action="append", default=[], metavar="PATH=FILE", help="recast: another input"
+    )
+    command.add_argument("--keep", metavar="FOLDER", help="work in this new folder and leave all there")
+    command.add_argument("--allow-network", action="store_true", help="let steps that declare it reach your network")
+    _signers(command)
+    _json(command)
+
+
+def _sign(command: argparse.ArgumentParser) -> None:
+    command.add_argument("archive", metavar="ARCHIVE")
+    command.add_argument(
+        "--key", required=True, metavar="K", help="your private SSH key, or a public one that ssh-agent holds"
+    )
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -111,5 +177,22 @@ _COMMANDS: dict[str, tuple[str, str, Add]] = {
     "status": ("say what ran, how long it took, what failed", "preserve status --json", _json),
     "log": ("print what a step printed", "preserve log fit", _log),
     "shell": ("open a shell in a step's own container, its inputs in place", "preserve shell fit", _shell),
+    "archive": (
+        "make one self-contained file of a run",
+        "preserve archive -o zpeak.crate.zip",
+        _archive,
+    ),
+    "show": ("say what is in an archive, without unpacking it", "preserve show zpeak.crate.zip", _show),
+    "verify": (
+        "say whether an archive is intact, complete and signed; needs no engine",
+        "preserve verify zpeak.crate.zip --allowed-signers signers",
+        _verify,
+    ),
+    "replay": (
+        "run what an archive holds again, offline, and say whether the results are the same",
+        "preserve replay zpeak.crate.zip --engine apptainer -j 2",
+        _replay,
+    ),
+    "sign": ("sign an archive with an SSH key", "preserve sign zpeak.crate.zip --key ~/.ssh/id_ed25519", _sign),
     "doctor": ("say what this machine can do and what is missing", "preserve doctor", _json),
 }

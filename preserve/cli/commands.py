@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from preserve.cli import archives
+from preserve.cli.printing import folder_of, safe, say, settings_of, tell
 from preserve.cli.progress import Lines
 from preserve.documents.reading import parse_parameter
 from preserve.documents.workflow import Value
 from preserve.operations.folder import Folder
-from preserve.operations.places import Settings
 
 if TYPE_CHECKING:
     from preserve.operations.run import Outcome
@@ -31,32 +29,20 @@ def run_command(arguments: argparse.Namespace) -> int:
         "status": _status,
         "log": _log,
         "shell": _shell,
+        "archive": archives.archive,
+        "show": archives.show,
+        "verify": archives.verify,
+        "replay": archives.replay,
+        "sign": archives.sign,
         "doctor": _doctor,
     }[arguments.command](arguments)
-
-
-def _folder(arguments: argparse.Namespace) -> Folder:
-    return Folder(root=Path(arguments.folder).absolute())
-
-
-def _settings(arguments: argparse.Namespace) -> Settings:
-    return Settings(
-        environment=dict(os.environ),
-        engine=getattr(arguments, "engine", None),
-        sif=getattr(arguments, "sif", False),
-    )
-
-
-def _say(arguments: argparse.Namespace, text: str) -> None:
-    if not arguments.quiet:
-        print(text, file=sys.stderr, flush=True)
 
 
 def _validate(arguments: argparse.Namespace) -> int:
     from preserve.operations.validate import validate  # noqa: PLC0415
 
-    workflow, jobs = validate(_folder(arguments))
-    _say(arguments, f"preserve.yaml is right: {len(workflow.steps)} steps, {jobs} jobs, {len(workflow.images)} images")
+    workflow, jobs = validate(folder_of(arguments))
+    say(arguments, f"preserve.yaml is right: {len(workflow.steps)} steps, {jobs} jobs, {len(workflow.images)} images")
     return 0
 
 
@@ -64,14 +50,14 @@ def _lock(arguments: argparse.Namespace) -> int:
     from preserve.operations.lock import lock  # noqa: PLC0415
 
     with Lines(quiet=arguments.quiet) as progress:
-        made, changed = lock(_folder(arguments), _settings(arguments), update=arguments.update, progress=progress)
+        made, changed = lock(folder_of(arguments), settings_of(arguments), update=arguments.update, progress=progress)
     for name, pin in made.images.items():
-        _say(arguments, f"image {name}: {pin.reference} is {pin.manifest_digest}")
+        say(arguments, f"image {name}: {pin.reference} is {pin.manifest_digest}")
     if made.source is None:
-        _say(arguments, "note: no git commit here: the version of the code is not recorded")
+        say(arguments, "note: no git commit here: the version of the code is not recorded")
     elif not made.source.clean:
-        _say(arguments, "note: the work tree has changes that are not committed")
-    _say(arguments, f"preserve.lock: {'written' if changed else 'nothing new'}")
+        say(arguments, "note: the work tree has changes that are not committed")
+    say(arguments, f"preserve.lock: {'written' if changed else 'nothing new'}")
     return 0
 
 
@@ -91,21 +77,21 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     with Lines(quiet=arguments.quiet) as progress:
         outcome = run(
-            _folder(arguments),
-            _settings(arguments),
+            folder_of(arguments),
+            settings_of(arguments),
             options,
             parameters=parameters,
             progress=progress,
-            say=lambda text: _say(arguments, text),
+            say=lambda text: say(arguments, text),
         )
     for note in outcome.notes:
-        _say(arguments, f"note: {note}")
+        say(arguments, f"note: {note}")
     if arguments.json:
-        print(json.dumps(_run_document(outcome), indent=2, sort_keys=True))
+        tell(_run_document(outcome))
     if not outcome.reasons:
-        _say(arguments, f"nothing to do: all {len(outcome.records)} steps are done")
+        say(arguments, f"nothing to do: all {len(outcome.records)} steps are done")
     elif not options.dry_run:
-        _say(arguments, f"done: {len(outcome.reasons)} of {len(outcome.records)} steps were run")
+        say(arguments, f"done: {len(outcome.ran)} of {len(outcome.records)} steps were run")
     elif not arguments.json:
         print("\n".join(f"{step}: {reason}" for step, reason in outcome.reasons.items()))
     return 0
@@ -119,10 +105,10 @@ def _run_document(outcome: Outcome) -> dict[str, Any]:
 def _status(arguments: argparse.Namespace) -> int:
     from preserve.operations.status import status  # noqa: PLC0415
 
-    run, steps = status(_folder(arguments))
+    run, steps = status(folder_of(arguments))
     if arguments.json:
         rows = [{**asdict(step), "record": asdict(step.record) if step.record else None} for step in steps]
-        print(json.dumps({"schema": "preserve/status/1", "run": run.name, "steps": rows}, indent=2, sort_keys=True))
+        tell({"schema": "preserve/status/1", "run": run.name, "steps": rows})
         return 0
     print(f"run {run.name}")
     width = max(len(step.step) for step in steps)
@@ -136,10 +122,13 @@ def _status(arguments: argparse.Namespace) -> int:
 def _log(arguments: argparse.Namespace) -> int:
     from preserve.operations.status import log  # noqa: PLC0415
 
-    for path, stream in zip(log(_folder(arguments), arguments.step), (sys.stdout, sys.stderr), strict=True):
+    for path, stream in zip(log(folder_of(arguments), arguments.step), (sys.stdout, sys.stderr), strict=True):
         stream.flush()
         with path.open("rb") as source:
-            shutil.copyfileobj(source, stream.buffer)
+            if stream.isatty():
+                stream.writelines(safe(line.decode(errors="replace")) for line in source)
+            else:
+                shutil.copyfileobj(source, stream.buffer)
         stream.flush()
     return 0
 
@@ -148,15 +137,15 @@ def _shell(arguments: argparse.Namespace) -> int:
     from preserve.operations.shell import shell  # noqa: PLC0415
 
     with Lines(quiet=True) as progress:
-        return shell(_folder(arguments), _settings(arguments), arguments.step, progress)
+        return shell(folder_of(arguments), settings_of(arguments), arguments.step, progress)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from preserve.operations.doctor import doctor  # noqa: PLC0415
 
-    facts = doctor(_settings(arguments))
+    facts = doctor(settings_of(arguments))
     if arguments.json:
-        print(json.dumps({"schema": "preserve/doctor/1", "engines": facts}, indent=2, sort_keys=True))
+        tell({"schema": "preserve/doctor/1", "engines": facts})
     else:
         for name, found in facts.items():
             print(f"{name}: {found['problem'] or 'works, version ' + str(found['version'])}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +15,7 @@ class Lines:
         self._quiet = quiet
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
+        self._since: dict[str, float] = {}
 
     def __enter__(self) -> Lines:
         """Start the display."""
@@ -55,12 +57,15 @@ class Lines:
             print(line, file=sys.stderr, flush=True)
 
     def bytes_done(self, what: str, done: int, total: int | None) -> None:
-        """Show how far a transfer is (terminal only)."""
+        """Show how far a transfer is and how long the rest may take (terminal only)."""
         if self._bars is None:
             return
-        amount = f"{done / 1e6:.1f}" + (f" of {total / 1e6:.1f}" if total else "") + " MB"
         if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, amount=amount)
+            self._tasks[what] = self._bars.add_task(what, amount="")
+            self._since[what] = time.monotonic()
+        amount = f"{done / 1e6:.1f}" + (f" of {total / 1e6:.1f}" if total else "") + " MB"
+        if total and done:
+            amount += f", {(time.monotonic() - self._since[what]) * (total - done) / done:.0f} s left"
         self._bars.update(self._tasks[what], amount=amount)
         if total is not None and done >= total:
             self._bars.remove_task(self._tasks.pop(what))

@@ -23,7 +23,7 @@ PLAN = DATA + "workflow/plan.json"
 REPLAY = DATA + "replay.sh"
 BUNDLE = DATA + "code/code.bundle"
 PATCH = DATA + "code/uncommitted.patch"
-PROBE = DATA + "probe.json"
+RECORDS = DATA + "records/"
 OCI = DATA + "oci/"
 BLOBS = OCI + "blobs/sha256/"
 BAGIT = "bagit.txt"
@@ -165,7 +165,14 @@ def contents_of(
 
 def is_result(plan: Plan, path: str) -> bool:
     """Whether a product is (a file of) a declared result."""
-    return path in plan.results or any(name.endswith("/") and path.startswith(name) for name in plan.results)
+    return rule_of(plan, path) is not None
+
+
+def rule_of(plan: Plan, path: str) -> str | None:
+    """Give the rule (canonical JSON) by which a product is judged; ``None``: it is no result."""
+    if path in plan.results:
+        return plan.results[path]
+    return next((r for name, r in plan.results.items() if name.endswith("/") and path.startswith(name)), None)
 
 
 def expected_files(contents: Contents) -> dict[str, FilePin]:
@@ -180,7 +187,7 @@ def expected_files(contents: Contents) -> dict[str, FilePin]:
 
 def record_name(step: str) -> str:
     """Name of a step's record in the archive."""
-    return f"{DATA}records/{step}.json"
+    return f"{RECORDS}{step}.json"
 
 
 def _is_inside(contents: Contents, path: str) -> bool:

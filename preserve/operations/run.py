@@ -43,10 +43,14 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run did: ``reasons`` why each step (had) to run, the records of all steps, notes for the user."""
+    """What a run did: ``reasons`` why steps had to be looked at, ``ran`` those that ran, records, notes for the user.
+
+    A step after one that ran need not run itself: what it reads may have come out the same.
+    """
 
     plan: Plan
     reasons: Mapping[str, str]
+    ran: tuple[str, ...]
     records: Mapping[str, Record]
     run: Path | None
     notes: tuple[str, ...]
@@ -132,7 +136,10 @@ def _same(path: Path, data: bytes) -> bool:
 
 
 def _outcome(state: RunState, reasons: Mapping[str, str], run_folder: Path | None) -> Outcome:
-    return Outcome(plan=state.plan, reasons=reasons, records=state.records, run=run_folder, notes=tuple(state.notes))
+    ran = tuple(name for name in reasons if name in state.ran)
+    return Outcome(
+        plan=state.plan, reasons=reasons, ran=ran, records=state.records, run=run_folder, notes=tuple(state.notes)
+    )
 
 
 def _execute(
@@ -176,6 +183,7 @@ def _ready_engine(
     images = state.plan.images
     for name in dict.fromkeys(step.image for step in todo):
         bring(images[name], state.folder, settings, progress)
+        say(f"image {name}: {images[name].reference}")
         engine.load(images[name], state.folder.layout)
     return engine
 
@@ -248,6 +256,7 @@ def _one(state: RunState, context: StepContext, step: PlannedStep, options: Opti
     if record is None:
         progress.step_started(step.id)
         record = run_step(context, step, read, _origins(state, read))
+        state.ran.add(step.id)
         outcome = "done" if record.failure is None else "failed"
     else:
         _adopt(state, context.run, record)
@@ -298,7 +307,8 @@ def _failed(state: RunState, run_folder: Path) -> StepFailed:
     lines = []
     for name, record in state.failures.items():
         lines.append(f"step {name} failed: {record.failure}")
-        lines += [f"    {line}" for line in tail(run_folder / "logs" / name)]
+        # the mark keeps a line from being a command to the CI that shows it (::set-output and the like)
+        lines += [f"    | {line}" for line in tail(run_folder / "logs" / name)]
     first = next(iter(state.failures))
     return StepFailed("\n".join(lines), hint=f"its whole output: preserve log {first}")
 

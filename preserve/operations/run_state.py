@@ -20,7 +20,8 @@ class RunState:
 
     ``documents`` are the bytes of preserve.yaml and preserve.lock; ``pins`` are those of the files in the folder that
     steps start from, ``known`` those and the products', by path; ``placed`` maps a product's path to the digest that
-    was put there; ``records`` and ``failures`` are by step id; ``notes`` are for the user.
+    was put there; ``records`` and ``failures`` are by step id, ``ran``
+    names steps that ran now; ``notes`` are for the user.
     """
 
     folder: Folder
@@ -33,6 +34,7 @@ class RunState:
     placed: dict[str, str]
     records: dict[str, Record] = field(default_factory=dict)
     failures: dict[str, Record] = field(default_factory=dict)
+    ran: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopping: bool = False

@@ -60,6 +60,8 @@ def run_step(
             execution = context.engine.run(request, stdout=stdout, stderr=stderr)
         seconds = time.monotonic() - clock
         products, failure = _collect(context, step, work, execution)
+    except MachineError as error:
+        raise MachineError(f"step {step.id}: {error.message}", hint=error.hint) from error
     except OSError as error:
         raise MachineError(f"step {step.id}: {error.strerror}: {error.filename}", hint="see: df -h .") from error
     finally:

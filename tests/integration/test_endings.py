@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -302,6 +302,7 @@ class TestDaemonKilled:
         daemon.kill()
         code, stderr = asleep_there.end()
         assert code == 3, stderr
+        assert "step nap" in stderr
         assert "no Docker engine answers" in stderr
         daemon.start()
         assert_goes_on(asleep_there.analysis)
@@ -344,3 +345,51 @@ class TestApptainer:
             }
             assert analysis.products(*made) == made
             assert {(analysis.root / name).stat().st_uid for name in made} == {as_user.ids.uid}
+
+
+@contextmanager
+def deaf(way: str) -> Iterator[tuple[int, Callable[[], None]]]:
+    """Where a run may write its messages, and what makes the reader go away: a closed terminal, or a closed pipe."""
+    reading, writing = os.openpty() if way == "terminal" else os.pipe()
+    left = {reading, writing}
+
+    def close(descriptor: int) -> None:
+        if descriptor in left:
+            left.remove(descriptor)
+            os.close(descriptor)
+
+    try:
+        yield writing, lambda: (close(writing), close(reading))[0]
+    finally:
+        close(writing)
+        close(reading)
+
+
+@pytest.mark.parametrize("chain", ENGINES[1:], indirect=True)
+@pytest.mark.parametrize("way", ["terminal", "pipe"])
+class TestNobodyListens:
+    @pytest.mark.parametrize(("number", "expected"), [(signal.SIGHUP, 130), (None, 0)], ids=["hung up", "left alone"])
+    def test_the_run_ends_as_it_would(
+        self, chain: Analysis, way: str, number: signal.Signals | None, expected: int
+    ) -> None:
+        seconds = next(SECONDS)
+        argv = chain.argv("run", "--step", "nap", "-p", f"seconds={seconds}")
+        with deaf(way) as (writing, close):
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=writing,
+                stderr=writing,
+                cwd=chain.root,
+                env=dict(chain.environment),
+            )
+            run = Napping(analysis=chain, process=process, seconds=seconds)
+            assert wait_until(run.started, PATIENCE), "the step did not start"
+            close()
+            if number is not None:
+                process.send_signal(number)
+            else:
+                os.kill(sleepers(run)[0], signal.SIGTERM)  # the step wakes and ends well
+            assert process.wait(PATIENCE) == expected
+        run.assert_clean()
+        assert (chain.root / "nap" / "nap.txt").exists() == (expected == 0)

@@ -1,0 +1,199 @@
+"""The commands about archives: archive, show, verify, replay, sign."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from preserve.cli.printing import folder_of, safe, say, settings_of, shown_bytes, tell
+from preserve.cli.progress import Lines
+from preserve.errors import UserError
+
+if TYPE_CHECKING:
+    from preserve.documents.comparison import Comparison
+    from preserve.operations.show import Shown
+
+SYMBOLS = {True: "ok", False: "NOT OK"}
+
+
+def archive(arguments: argparse.Namespace) -> int:
+    """Make an archive of a run."""
+    from preserve.operations.archive import Choices, archive  # noqa: PLC0415
+
+    folder = folder_of(arguments)
+    target = Path(arguments.output or f"{folder.root.resolve().name}.crate.zip").absolute()
+    choices = Choices(run=arguments.run, without=frozenset(arguments.without), allow_dirty=arguments.allow_dirty)
+    with Lines(quiet=arguments.quiet) as progress:
+        made = archive(folder, settings_of(arguments), target, choices, progress=progress)
+    for note in made.notes:
+        say(arguments, f"note: {note}")
+    say(arguments, f"{made.path.name}: {shown_bytes(made.size)}, {made.completeness}")
+    if arguments.json:
+        document = {"archive": str(made.path), "archive_id": made.archive_id, "completeness": made.completeness}
+        tell({"schema": "preserve/archived/1", "size": made.size, **document})
+    else:
+        print(made.archive_id)
+    return 0
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Print what an archive holds."""
+    from preserve.operations.show import show  # noqa: PLC0415
+
+    shown = show(Path(arguments.archive))
+    if arguments.json:
+        tell(_shown_document(shown))
+    else:
+        print("\n".join(_shown_lines(shown)))
+    return 0
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Say whether an archive is intact."""
+    from preserve.operations.verify import Choices, verify  # noqa: PLC0415
+
+    choices = Choices(
+        deep=arguments.deep,
+        allowed_signers=_path(arguments.allowed_signers),
+        require_signature=arguments.require_signature,
+        search_path=settings_of(arguments).search_path,
+    )
+    with Lines(quiet=arguments.quiet) as progress:
+        found = verify(Path(arguments.archive), choices, progress=progress)
+    if arguments.json:
+        tell(found.to_json())
+    else:
+        for finding in found.findings:
+            print(safe(str(finding)))
+        print(f"{arguments.archive}: {found.trust}; {found.completeness}")
+        print(f"archive id: {found.archive_id or 'none'}")
+    return 0 if found.intact else 1
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    """Replay an archive and give the verdict."""
+    from preserve.operations.replay import Choices, replay  # noqa: PLC0415
+
+    if os.geteuid() == 0:
+        say(arguments, "note: you are root; somebody else's programs are better replayed as an ordinary user")
+    choices = Choices(
+        only=tuple(arguments.only),
+        start=arguments.start,
+        parameters=tuple(arguments.parameters),
+        inputs=dict(_replacement(text) for text in arguments.inputs),
+        keep=_path(arguments.keep),
+        network=arguments.allow_network,
+        jobs=arguments.jobs,
+        allowed_signers=_path(arguments.allowed_signers),
+        require_signature=arguments.require_signature,
+    )
+    with Lines(quiet=arguments.quiet) as progress:
+        done = replay(
+            Path(arguments.archive),
+            settings_of(arguments),
+            choices,
+            progress=progress,
+            say=lambda text: say(arguments, text),
+        )
+    comparison = done.comparison
+    if arguments.json:
+        tell(comparison.to_json())
+    else:
+        print("\n".join(_verdict_lines(comparison)))
+    if done.folder is not None:
+        say(arguments, f"the replayed analysis: {done.folder}")
+    return 0 if comparison.passed or comparison.recast else 1
+
+
+def sign(arguments: argparse.Namespace) -> int:
+    """Sign an archive."""
+    from preserve.operations.sign import sign  # noqa: PLC0415
+
+    signed = sign(Path(arguments.archive), Path(arguments.key), settings_of(arguments))
+    done = "signed" if signed.added else "was signed already"
+    say(arguments, f"{arguments.archive} {done} with key {signed.fingerprint} ({signed.name})")
+    print(signed.archive_id)
+    return 0
+
+
+def _replacement(text: str) -> tuple[str, Path]:
+    path, equals, file = text.partition("=")
+    if not equals or not path or not file:
+        raise UserError(f"--input {text}: not of the form PATH=FILE", hint="--input data/masses.txt=other.txt")
+    return path, Path(file)
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def _verdict_lines(comparison: Comparison) -> list[str]:
+    width = max((len(safe(result.path)) for result in comparison.results), default=0)
+    lines = [
+        f"  {safe(r.path):{width}}  {r.verdict:12} (required: {r.required}; {SYMBOLS[r.passed]})"
+        for r in comparison.results
+    ]
+    return [*lines, _summary(comparison)]
+
+
+def _summary(comparison: Comparison) -> str:
+    if comparison.recast:
+        return "verdict: recast (something was replaced: this says nothing about reproduction)"
+    judgement = "reproduced" if comparison.passed else "NOT reproduced"
+    return f"verdict: {comparison.verdict}: {judgement}"
+
+
+def _shown_lines(shown: Shown) -> list[str]:
+    contents, plan = shown.contents, shown.contents.plan
+    lines = [
+        safe(plan.title),
+        *(f"  {safe(author.name)}" for author in plan.authors),
+        f"archive id    {shown.archive_id}",
+        f"size          {shown_bytes(shown.size)}, {contents.completeness}",
+        f"left out      {', '.join(sorted(contents.without)) or 'nothing'}",
+        f"signatures    {', '.join(shown.signed_with) or 'none'}" + (" (not checked)" if shown.signed_with else ""),
+    ]
+    if contents.parent:
+        lines.append(f"made from     {contents.parent}")
+    width = max(len(step.id) for step in plan.steps)
+    lines.append("steps")
+    for step in plan.steps:
+        record = contents.records[step.id]
+        lines.append(
+            f"  {step.id:{width}}  {step.stage:14}  {record.wall_seconds:9.2f} s  "
+            f"{step.image} {plan.images[step.image].manifest_digest[:19]}"
+        )
+    lines.append("results")
+    for path in contents.results:
+        pin = contents.pins[path]
+        lines.append(f"  {safe(path)}  {shown_bytes(pin.size)}  {pin.sha256}")
+    return lines
+
+
+def _shown_document(shown: Shown) -> dict[str, Any]:
+    contents, plan = shown.contents, shown.contents.plan
+    steps = [
+        {
+            "step": step.id,
+            "stage": step.stage,
+            "image": plan.images[step.image].manifest_digest,
+            "wall_seconds": contents.records[step.id].wall_seconds,
+            "products": {p.path: {"sha256": p.sha256, "size": p.size} for p in contents.records[step.id].products},
+        }
+        for step in plan.steps
+    ]
+    return {
+        "schema": "preserve/shown/1",
+        "title": plan.title,
+        "authors": [author.name for author in plan.authors],
+        "archive_id": shown.archive_id,
+        "size": shown.size,
+        "completeness": contents.completeness,
+        "without": sorted(contents.without),
+        "parent": contents.parent,
+        "signed_with": list(shown.signed_with),
+        "steps": steps,
+        "results": list(contents.results),
+    }

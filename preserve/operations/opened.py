@@ -1,0 +1,154 @@
+"""An archive opened for reading: its documents read and checked against its own tables, the rest untouched."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from preserve.digest import Digest, FilePin
+from preserve.documents import bag
+from preserve.documents.archive import (
+    BAG_INFO,
+    FORMAT,
+    LEAVABLE,
+    LOCK,
+    MANIFEST,
+    PLAN,
+    RECORDS,
+    SIGNATURES,
+    TAG_MANIFEST,
+    WORKFLOW,
+    Contents,
+    contents_of,
+)
+from preserve.documents.lockfile import read_lock
+from preserve.documents.plan import read_plan
+from preserve.documents.record import Record, read_record
+from preserve.errors import UserError
+from preserve.interfaces import Archive
+from preserve.stores.crate_zip import CrateZip
+from preserve.stores.damage import damaged
+from preserve.stores.unpacked import UnpackedArchive
+
+MAX_TABLE = 1 << 30  # bytes of a manifest: some five million files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """An archive and its contents as its documents tell them, with the bytes of preserve.yaml and preserve.lock."""
+
+    store: Archive
+    archive_id: Digest
+    contents: Contents
+    documents: Mapping[str, bytes]
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        """Names of the signatures inside."""
+        return tuple(name for name in self.store.files() if name.startswith(SIGNATURES))
+
+
+def open_store(path: Path) -> CrateZip | UnpackedArchive:
+    """Open an archive's file, or the folder it was unpacked to.
+
+    Raises:
+        UserError: there is none.
+        DigestMismatch: it is not an archive in the one form that archives have.
+    """
+    return UnpackedArchive(path) if path.is_dir() else CrateZip(path)
+
+
+@contextlib.contextmanager
+def open_archive(path: Path) -> Iterator[Opened]:
+    """Read an archive's documents, each checked against its tables; the rest of the payload is not touched.
+
+    Raises:
+        UserError: there is no such file, or a document cannot be read.
+        DigestMismatch: it is no archive, or a document is not what the tables say.
+    """
+    with open_store(path) as store:
+        tags = _listed(store, TAG_MANIFEST)
+        for name in (MANIFEST, BAG_INFO):
+            _read_checked(store, name, tags)
+        payload = _listed(store, MANIFEST)
+        contents = read_contents(store, payload)
+        yield Opened(
+            store=store,
+            archive_id=Digest.of(read(store, TAG_MANIFEST)),
+            contents=contents,
+            documents={Path(name).name: _read_checked(store, name, payload) for name in (WORKFLOW, LOCK)},
+        )
+
+
+def read_contents(store: Archive, payload: Mapping[str, FilePin]) -> Contents:
+    """Read bag-info.txt, plan, lock and records, and give the contents they tell of.
+
+    ``payload`` are the files below data/; a document that has another content is refused.
+
+    Raises:
+        UserError: a document cannot be read, or is of another version.
+        DigestMismatch: a document is missing or not what ``payload`` says.
+    """
+    plan = read_plan(_read_checked(store, PLAN, payload), PLAN)
+    lock = read_lock(_read_checked(store, LOCK, payload), LOCK)
+    info = bag.read_bag_info(read(store, BAG_INFO))
+    if info["Preserve-Format"] != FORMAT:
+        raise UserError(
+            f"{BAG_INFO}: this archive's format is {info['Preserve-Format']!r}, this version reads {FORMAT!r}",
+            hint="use the version that wrote it, or data/replay.sh inside it",
+        )
+    contents = contents_of(
+        plan,
+        lock,
+        _records(store, payload),
+        agent=info["Bag-Software-Agent"],
+        without=frozenset(info.get("Preserve-Without", "").split(",")) & frozenset(LEAVABLE),
+        parent=Digest(info["Preserve-Parent"]) if "Preserve-Parent" in info else None,
+    )
+    return replace(contents, payload=dict(payload))
+
+
+def read(store: Archive, name: str) -> bytes:
+    """Read a whole file of bounded size: a document or a table.
+
+    Raises:
+        DigestMismatch: it is missing, damaged or too large.
+    """
+    size = store.files().get(name)
+    if size is None:
+        raise damaged(name, "is not in the archive")
+    if size > MAX_TABLE:
+        raise damaged(name, "is larger than it can be", f"at most {MAX_TABLE} bytes", f"{size} bytes")
+    return b"".join(store.chunks(name))
+
+
+def _listed(store: Archive, table: str) -> dict[str, FilePin]:
+    """Read a manifest: content by name of the files that it lists."""
+    digests, faults = bag.read_manifest(read(store, table), table)
+    if faults:
+        raise damaged(table, str(faults[0]))
+    files = store.files()
+    if missing := sorted(digests.keys() - files.keys()):
+        raise damaged(missing[0], "is not in the archive", digests[missing[0]])
+    return {
+        name: FilePin(sha256=digest, size=files[name], executable=store.executable(name))
+        for name, digest in digests.items()
+    }
+
+
+def _read_checked(store: Archive, name: str, pins: Mapping[str, FilePin]) -> bytes:
+    if name not in pins:
+        raise damaged(name, "is not listed in the manifest")
+    data = read(store, name)
+    if Digest.of(data) != pins[name].sha256:
+        raise damaged(name, "has other content than the manifest says", pins[name].sha256, Digest.of(data))
+    return data
+
+
+def _records(store: Archive, payload: Mapping[str, FilePin]) -> dict[str, Record]:
+    """Read the records that are there, by step id; a planned step without one is for the rules to miss."""
+    names = [name for name in payload if name.startswith(RECORDS)]
+    found = (read_record(_read_checked(store, name, payload), name) for name in names)
+    return {name.removeprefix(RECORDS).removesuffix(".json"): record for name, record in zip(names, found, strict=True)}

@@ -1,0 +1,51 @@
+"""Where an analysis folder came from, when a replay made it: the parent archive and its code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from preserve.digest import Digest, FilePin, hash_file
+from preserve.documents import jsonform
+from preserve.documents.archive import BUNDLE, PATCH
+from preserve.operations.folder import Folder, write_file
+
+SCHEMA = "preserve/origin/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The parent archive's id, and the files with its code by their names there: where they lie, and their content."""
+
+    archive_id: Digest
+    files: Mapping[str, Path]
+    code: Mapping[str, FilePin]
+
+
+def code_file(folder: Folder, name: str) -> Path:
+    """Where a replayed folder keeps a file of its parent's code."""
+    return folder.state / "code" / Path(name).name
+
+
+def write_origin(folder: Folder, archive_id: Digest) -> None:
+    """Note that ``folder`` was made from an archive; its code lies there already."""
+    write_file(folder.state / "origin.json", jsonform.dump({"schema": SCHEMA, "archive_id": archive_id}))
+
+
+def read_origin(folder: Folder) -> Origin | None:
+    """Read where ``folder`` came from; ``None``: an author made it.
+
+    Raises:
+        UserError: the note is damaged.
+    """
+    note = folder.state / "origin.json"
+    if not note.exists():
+        return None
+    value = jsonform.load(note.read_bytes(), str(note), schema=SCHEMA)
+    files = {name: code_file(folder, name) for name in (BUNDLE, PATCH) if code_file(folder, name).exists()}
+    return Origin(
+        archive_id=Digest(value["archive_id"]),
+        files=files,
+        code={name: hash_file(path) for name, path in files.items()},
+    )

@@ -1,0 +1,276 @@
+"""preserve replay: run what an archive holds again, here, and say whether the result is the same."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from preserve import comparators
+from preserve.digest import FilePin, hash_file
+from preserve.documents.archive import BUNDLE, DATA, OCI, PATCH, Contents, is_result, rule_of
+from preserve.documents.comparison import Comparison, Judged, required
+from preserve.documents.lockfile import InputPin, Lock
+from preserve.documents.plan import Plan, PlannedStep
+from preserve.documents.planning import make_plan
+from preserve.documents.reading import parse_parameter, read_workflow
+from preserve.documents.record import Artifact, Record
+from preserve.documents.verification import Verification
+from preserve.errors import DigestMismatch, UserError
+from preserve.interfaces import Progress
+from preserve.operations.folder import Folder, Situation, write_file
+from preserve.operations.opened import Opened, open_archive
+from preserve.operations.origin import code_file, write_origin
+from preserve.operations.places import Settings
+from preserve.operations.run import Options, Outcome, run_plan
+from preserve.operations.verify import Choices as Checks
+from preserve.operations.verify import verify
+from preserve.stores.hashes import HashMemory
+from preserve.stores.unpacking import unpack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What to replay and how.
+
+    ``only`` names the steps to run (others are taken from the archive); ``start`` the step to begin with;
+    ``parameters`` (``NAME=VALUE``) and ``inputs`` (path: file that takes its place) make it a recast. ``keep`` is the
+    folder to work in (``None``: one that is removed). ``network`` lets steps that declare it reach the network.
+    """
+
+    only: tuple[str, ...] = ()
+    start: str | None = None
+    parameters: tuple[str, ...] = ()
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    keep: Path | None = None
+    network: bool = False
+    jobs: int = 1
+    allowed_signers: Path | None = None
+    require_signature: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What came of it: how far the archive is trusted, the comparison, which steps ran here, where the products are."""
+
+    verification: Verification
+    comparison: Comparison
+    ran: tuple[str, ...]
+    folder: Path | None
+
+
+def replay(
+    path: Path, settings: Settings, choices: Choices, *, progress: Progress, say: Callable[[str], None]
+) -> Replayed:
+    """Verify the archive, run its plan from its own bytes, and compare the results with the recorded ones.
+
+    Raises:
+        UserError: no such archive, step, parameter or input; the folder to keep is not empty.
+        DigestMismatch: the archive is damaged, or not signed by whom it should be. Nothing was run.
+        StepFailed: a step failed here.
+        MachineError: no engine, no room.
+    """
+    checks = Checks(
+        allowed_signers=choices.allowed_signers,
+        require_signature=choices.require_signature,
+        search_path=settings.search_path,
+    )
+    verification = verify(path, checks, progress=progress)
+    _refuse_damaged(path, verification)
+    say(f"archive {verification.archive_id}: {verification.trust}")
+    with open_archive(path) as opened, _working_folder(choices.keep) as folder, folder.held():
+        situation = _situation(opened, choices)
+        _refuse_network(situation.plan, choices)
+        _lay_out(opened, folder, situation, choices, progress)
+        recast = situation.plan != opened.contents.plan
+        chosen = _steps_to_run(situation.plan, choices, recast=recast)
+        hashes = folder.hashes()
+        _seed(opened, folder, hashes, frozenset(opened.contents.records) - chosen, progress)
+        options = Options(jobs=choices.jobs, only=choices.only)
+        try:
+            outcome = run_plan(folder, situation, hashes, settings, options, progress=progress, say=say)
+        finally:
+            hashes.save()
+        judged = _judged(opened.contents, outcome, chosen, choices)
+    return Replayed(
+        verification=verification,
+        comparison=Comparison(results=judged, recast=recast),
+        ran=outcome.ran,
+        folder=choices.keep,
+    )
+
+
+def _refuse_damaged(path: Path, verification: Verification) -> None:
+    if verification.intact:
+        return
+    lines = [str(finding) for finding in verification.findings[:10]]
+    more = len(verification.findings) - len(lines)
+    if more > 0:
+        lines.append(f"and {more} more")
+    raise DigestMismatch(
+        f"{path} is damaged; nothing was run\n" + "\n".join(lines),
+        hint="get the archive again from where it came from",
+    )
+
+
+@contextlib.contextmanager
+def _working_folder(keep: Path | None) -> Iterator[Folder]:
+    """Yield an analysis folder to work in; without ``keep`` it is removed afterwards."""
+    if keep is not None:
+        keep = keep.absolute()
+        if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+            raise UserError(f"{keep} exists and is not an empty folder", hint="name a new one: --keep FOLDER")
+        keep.mkdir(parents=True, exist_ok=True)
+        yield Folder(root=keep)
+        return
+    temporary = Path(tempfile.mkdtemp(prefix="preserve-replay-")).resolve()
+    try:
+        yield Folder(root=temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _situation(opened: Opened, choices: Choices) -> Situation:
+    """Give the archived plan, or, for a recast, the plan with what is replaced."""
+    plan, lock = _recast(opened, choices)
+    documents = {**opened.documents, "preserve.lock": lock.to_bytes()}
+    pins = {path: FilePin(sha256=pin.sha256, size=pin.size) for path, pin in plan.inputs.items()}
+    return Situation(plan=plan, documents=documents, pins={**pins, **plan.sources})
+
+
+def _recast(opened: Opened, choices: Choices) -> tuple[Plan, Lock]:
+    """Give plan and lock with parameters and inputs replaced; the archived ones where nothing is."""
+    plan, lock = opened.contents.plan, opened.contents.lock
+    replaced = {path: _pin(path, file) for path, file in choices.inputs.items()}
+    if unknown := sorted(replaced.keys() - plan.inputs.keys() - plan.sources.keys()):
+        known = ", ".join(sorted((*plan.inputs, *plan.sources)))
+        raise UserError(f"the archived analysis reads no file {unknown[0]}", hint=f"it reads: {known}")
+    archived = opened.contents.pins
+    replaced = {path: pin for path, pin in replaced.items() if pin.sha256 != archived[path].sha256}
+    if not replaced and not choices.parameters:
+        return plan, lock
+    data = {path: pin for path, pin in replaced.items() if path in plan.inputs}
+    inputs = {path: InputPin(sha256=pin.sha256, size=pin.size) for path, pin in data.items()}
+    lock = replace(lock, inputs={**lock.inputs, **inputs})
+    workflow = read_workflow(opened.documents["preserve.yaml"], "preserve.yaml of the archive")
+    declared = {path: replace(workflow.inputs[path], url=None, sha256=pin.sha256) for path, pin in data.items()}
+    workflow = replace(workflow, inputs={**workflow.inputs, **declared})
+    given = dict(parse_parameter(text, workflow) for text in choices.parameters)
+    draft = make_plan(workflow, lock, tracked=frozenset(plan.sources), parameters={**plan.parameters, **given})
+    code = {path: pin for path, pin in replaced.items() if path in plan.sources}
+    return draft.pinned({**plan.sources, **code}), lock
+
+
+def _pin(path: str, file: Path) -> FilePin:
+    try:
+        return hash_file(file)
+    except OSError as error:
+        raise UserError(f"{file}, which is to take the place of {path}: {error.strerror}") from error
+
+
+def _refuse_network(plan: Plan, choices: Choices) -> None:
+    wanting = [step.id for step in plan.steps if step.network]
+    if wanting and not choices.network:
+        raise UserError(
+            f"step {wanting[0]} declares that it uses the network",
+            hint="if you trust the archive with your network: --allow-network",
+        )
+
+
+def _lay_out(opened: Opened, folder: Folder, situation: Situation, choices: Choices, progress: Progress) -> None:
+    """Put images, inputs, code and documents where a run looks for them."""
+    contents, plan = opened.contents, situation.plan
+    places = {contents.names[path]: path for path in situation.pins if path not in choices.inputs}
+    places |= {name: _below(folder, code_file(folder, name)) for name in (BUNDLE, PATCH)}
+    images = _below(folder, folder.layout)
+    places |= {name: f"{images}/{name.removeprefix(OCI)}" for name in contents.payload if name.startswith(OCI)}
+    inside = {name: contents.payload[name] for name in places if name in contents.payload}
+    unpack(opened.store, folder.root, inside, places={name: places[name] for name in inside}, progress=progress)
+    for path, file in choices.inputs.items():
+        (folder.root / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder.root / path)
+    _require_inputs(folder, plan, contents)
+    for name, data in situation.documents.items():
+        write_file(folder.root / name, data)
+    write_origin(folder, opened.archive_id)
+
+
+def _below(folder: Folder, path: Path) -> str:
+    return path.relative_to(folder.root).as_posix()
+
+
+def _require_inputs(folder: Folder, plan: Plan, contents: Contents) -> None:
+    """Say which inputs an archive without inputs needs."""
+    missing = [path for path in plan.inputs if not (folder.root / path).exists()]
+    if missing:
+        pin = contents.plan.inputs[missing[0]]
+        source = f"from {pin.url}" if pin.url else "from its author"
+        raise UserError(
+            f"the archive was made without inputs: {missing[0]} ({pin.sha256}) is needed",
+            hint=f"get it {source}, then: --input {missing[0]}=FILE",
+        )
+
+
+def _steps_to_run(plan: Plan, choices: Choices, *, recast: bool) -> frozenset[str]:
+    """Ids of the steps that must run here even if the archive has their products."""
+    if choices.only:
+        return frozenset(step.id for name in choices.only for step in _named(plan, name))
+    if choices.start is not None:
+        found = {step.id for step in _named(plan, choices.start)}
+        for step in plan.steps:  # in an order in which they can run
+            if found.intersection(step.upstream):
+                found.add(step.id)
+        return frozenset(found)
+    return frozenset() if recast else frozenset(step.id for step in plan.steps)
+
+
+def _named(plan: Plan, name: str) -> list[PlannedStep]:
+    found = [step for step in plan.steps if name in (step.id, step.name)]
+    if not found:
+        names = ", ".join(sorted({step.name for step in plan.steps}))
+        raise UserError(f"the archived analysis has no step {name!r}", hint=f"one of: {names}")
+    return found
+
+
+def _seed(opened: Opened, folder: Folder, hashes: HashMemory, steps: frozenset[str], progress: Progress) -> None:
+    """Take products, logs and records of the archive as if these steps had run here."""
+    contents, store = opened.contents, folder.store(hashes)
+    for step in sorted(steps):
+        record = contents.records[step]
+        files = _files_of(contents, record)
+        if any(name not in contents.payload for name in files):
+            continue  # left out when the archive was made: the step has to run
+        scratch = folder.state / "seed"
+        unpack(opened.store, scratch, {name: contents.payload[name] for name in files}, progress=progress)
+        for name in files:
+            if (scratch / name).exists():  # two names of one log
+                store.take(scratch / name)
+        shutil.rmtree(scratch)
+        write_file(folder.record_of(record.key), record.to_bytes())
+
+
+def _files_of(contents: Contents, record: Record) -> list[str]:
+    return [contents.names[product.path] for product in record.products] + [
+        DATA + log.path for log in record.logs.values()
+    ]
+
+
+def _judged(contents: Contents, outcome: Outcome, chosen: frozenset[str], choices: Choices) -> tuple[Judged, ...]:
+    """Judge the results; of ``--only``, those of the chosen steps, or all their products if they make no result."""
+    recorded = {p.path: p for s, r in contents.records.items() if _counts(s, chosen, choices) for p in r.products}
+    found = {p.path: p for s, r in outcome.records.items() if _counts(s, chosen, choices) for p in r.products}
+    paths = sorted(recorded.keys() | found.keys())
+    results = [path for path in paths if is_result(outcome.plan, path) or is_result(contents.plan, path)]
+    return tuple(_judge(path, recorded.get(path), found.get(path), outcome.plan) for path in results or paths)
+
+
+def _counts(step: str, chosen: frozenset[str], choices: Choices) -> bool:
+    return not choices.only or step in chosen
+
+
+def _judge(path: str, recorded: Artifact | None, found: Artifact | None, plan: Plan) -> Judged:
+    comparator = next(one for one in comparators.BUILT_IN if one.accepts(path))
+    return comparator.compare(path, recorded, found, required(rule_of(plan, path)))

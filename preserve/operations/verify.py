@@ -1,0 +1,199 @@
+"""preserve verify: is an archive intact, complete, signed? Needs no engine and no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from preserve import signatures
+from preserve.digest import FilePin
+from preserve.documents import bag
+from preserve.documents.archive import (
+    BLOBS,
+    BUNDLE,
+    DATA,
+    LOCK,
+    MANIFEST,
+    PATCH,
+    PLAN,
+    SIGNATURES,
+    TAG_FILES,
+    TAG_MANIFEST,
+    WORKFLOW,
+    Contents,
+    expected_files,
+    record_name,
+)
+from preserve.documents.consistency import contradictions, missing_files
+from preserve.documents.verification import Finding, Verification
+from preserve.errors import DigestMismatch, PreserveError
+from preserve.interfaces import Progress
+from preserve.oci import Image
+from preserve.operations.derived import is_executable, payload_files, pin_of_bytes, tag_files
+from preserve.operations.opened import open_store, read, read_contents
+from preserve.stores.crate_zip import CrateZip
+from preserve.stores.damage import Damaged
+from preserve.stores.image_graph import archived_images, layer_faults
+from preserve.stores.unpacked import UnpackedArchive
+from preserve.stores.unpacking import hashed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """How closely to look, and whose signatures count.
+
+    ``deep`` unpacks image layers and the code's history; ``allowed_signers`` is a file as ssh-keygen(1) describes it;
+    ``search_path`` is where programs (ssh-keygen, git) are looked for.
+    """
+
+    deep: bool = False
+    allowed_signers: Path | None = None
+    require_signature: bool = False
+    search_path: str = ""
+
+
+@dataclass(slots=True)
+class _Inspection:
+    """An archive under inspection: what is known of it so far."""
+
+    store: CrateZip | UnpackedArchive
+    choices: Choices
+    progress: Progress
+    pins: dict[str, FilePin] = field(default_factory=dict)  # of all files, as they are
+    contents: Contents | None = None
+    signed_by: tuple[str, ...] = ()
+
+
+def verify(path: Path, choices: Choices, *, progress: Progress) -> Verification:
+    """Look at every byte of an archive (or of the folder it was unpacked to), and name every fault.
+
+    Raises:
+        UserError: there is no such file.
+        MachineError: it cannot be read.
+    """
+    try:
+        store = open_store(path)
+    except Damaged as error:
+        return Verification(archive_id=None, completeness="unknown", findings=(error.finding,))
+    with store:
+        inspection = _Inspection(store=store, choices=choices, progress=progress)
+        findings = tuple(dict.fromkeys(_findings(inspection)))
+        found, contents = inspection.pins.get(TAG_MANIFEST), inspection.contents
+        return Verification(
+            archive_id=found.sha256 if found else None,
+            completeness=contents.completeness if contents else "unknown",
+            findings=findings,
+            signed_by=inspection.signed_by,
+            signatures=sum(name.startswith(SIGNATURES) for name in store.files()),
+        )
+
+
+def _findings(inspection: _Inspection) -> Iterator[Finding]:
+    yield from inspection.store.check_form()
+    yield from _hash_all(inspection)
+    yield from _check_bag(inspection)
+    yield from _check_documents(inspection)
+    yield from _check_signatures(inspection)
+
+
+def _hash_all(inspection: _Inspection) -> Iterator[Finding]:
+    """Hash every file; what is found stays for all that follows."""
+    for name, result in hashed(inspection.store, tuple(inspection.store.files()), progress=inspection.progress):
+        if isinstance(result, Damaged):
+            yield result.finding
+        else:
+            inspection.pins[name] = result
+
+
+def _check_bag(inspection: _Inspection) -> Iterator[Finding]:
+    """Compare the two manifests with the files that are there."""
+    files = inspection.store.files()
+    tags = {name for name in files if not name.startswith((DATA, SIGNATURES)) and name != TAG_MANIFEST}
+    yield from _check_manifest(inspection, TAG_MANIFEST, tags | set(TAG_FILES))
+    yield from _check_manifest(inspection, MANIFEST, {name for name in files if name.startswith(DATA)})
+
+
+def _check_manifest(inspection: _Inspection, table: str, wanted: set[str]) -> Iterator[Finding]:
+    if table not in inspection.store.files():
+        yield Finding(path=table, problem="is not in the archive")
+        return
+    listed, faults = bag.read_manifest(read(inspection.store, table), table)
+    for fault in faults:
+        yield Finding(path=table, problem=f"line {fault.line}: {fault.message}")
+    files = inspection.store.files()
+    for name in sorted(listed.keys() | wanted):
+        found = inspection.pins.get(name)
+        if name not in listed:
+            yield Finding(path=name, problem=f"is not listed in {table}")
+        elif name not in files:
+            yield Finding(path=name, problem="is not in the archive", expected=listed[name])
+        elif found is not None and found.sha256 != listed[name]:
+            yield Finding(
+                path=name, problem="has other content than the manifest says", expected=listed[name], found=found.sha256
+            )
+
+
+def _check_documents(inspection: _Inspection) -> Iterator[Finding]:
+    """Read plan, lock and records; check them, what they call for, and what is derived from them."""
+    store = inspection.store
+    payload = {name: pin for name, pin in inspection.pins.items() if name.startswith(DATA)}
+    try:
+        inspection.contents = contents = read_contents(store, payload)
+    except Damaged as error:
+        yield error.finding
+        return
+    except PreserveError as error:
+        yield Finding(path=DATA, problem=error.message)
+        return
+    yield from contradictions(contents)
+    yield from missing_files(contents)
+    pins = {step.image: contents.plan.images[step.image] for step in contents.plan.steps}
+    images: list[Image] = []
+    if "images" not in contents.without:
+        images, faults = archived_images(store, pins.values(), payload)
+        yield from faults
+    if inspection.choices.deep:
+        yield from layer_faults(store, images)
+    yield from _check_derived(inspection, contents, images)
+
+
+def _check_derived(inspection: _Inspection, contents: Contents, images: list[Image]) -> Iterator[Finding]:
+    """Make again what the archive has for readers, and compare; then look for files that nothing calls for."""
+    made = payload_files(contents, images)
+    tags = tag_files(contents)
+    for name, data in (*made.items(), *tags.items()):
+        expected = pin_of_bytes(data, executable=is_executable(name))
+        found = inspection.pins.get(name)
+        if found is not None and found != expected:
+            yield Finding(
+                path=name,
+                problem="is not what plan, lock and records give",
+                expected=expected.sha256,
+                found=found.sha256,
+            )
+    called_for = {*made, *expected_files(contents), *(record_name(step) for step in contents.records)}
+    called_for |= {WORKFLOW, LOCK, PLAN, BUNDLE, PATCH}
+    for name in sorted(contents.payload.keys() - called_for):
+        if not name.startswith(BLOBS):  # those were followed from the images
+            yield Finding(path=name, problem="nothing in the archive calls for this file")
+
+
+def _check_signatures(inspection: _Inspection) -> Iterator[Finding]:
+    """Check each signature over the tag manifest; whose it is matters only if allowed signers are named."""
+    store, choices = inspection.store, inspection.choices
+    names = [name for name in store.files() if name.startswith(SIGNATURES)]
+    signers = []
+    for name in names if TAG_MANIFEST in store.files() else ():
+        try:
+            found = signatures.check(
+                read(store, TAG_MANIFEST), read(store, name), choices.allowed_signers, search_path=choices.search_path
+            )
+        except DigestMismatch as error:
+            yield Finding(path=name, problem=error.message)
+            continue
+        if found is not None:
+            signers.append(found)
+    inspection.signed_by = tuple(dict.fromkeys(signers))
+    if choices.require_signature and not signers:
+        yield Finding(path=SIGNATURES, problem="there is no good signature of an allowed signer")
