@@ -33,6 +33,7 @@ from preserve.stores.zip_form import (
 )
 
 BUFFERS = 4
+SMALL = 1 << 16  # bytes: handing such a file to another thread takes longer than writing it
 T = TypeVar("T")
 
 
@@ -60,7 +61,7 @@ def write_crate(path: Path, items: Sequence[Item], *, progress: Progress | None 
             f"an archive holds at most {MAX_ENTRIES} files, not {len(items)}", hint="archive folders as tar"
         )
     entries = laid_out((item.name, item.pin.size, item.pin.executable) for item in items)
-    size = (entries[-1].end if entries else 0) + len(_directory(entries))
+    size = _whole_size(entries)
     with written_beside(path, size) as descriptor, _Copying(descriptor, size, progress or Silent()) as copying:
         for item, entry in zip(items, entries, strict=True):
             copying.copy(item, entry)
@@ -100,6 +101,7 @@ class _Copying:
     def __init__(self, descriptor: int, total: int, progress: Progress) -> None:
         self._descriptor, self._total, self._progress = descriptor, total, progress
         self._done, self._crc, self._entries = 0, 0, list[Entry]()
+        self._crcs: dict[str, int] = {}
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="archive")
         self._round = deque((bytearray(CHUNK), _nothing()) for _ in range(BUFFERS))
 
@@ -111,35 +113,44 @@ class _Copying:
 
     def copy(self, item: Item, entry: Entry) -> None:
         """Copy one file to its place; what it hashes to must be what was pinned."""
-        state, left, offset = hashlib.sha256(), entry.size, entry.start
         with _source(item) as stream:
-            while left:
-                view = self._filled(stream, left, item)
-                if not view:
-                    break
-                self._then(self._write, view, offset)
-                state.update(view)
-                left, offset = left - len(view), offset + len(view)
-                self._tell(len(view))
-            more = not left and len(_guarded(item, lambda: stream.read(1)))
-        found = Digest("sha256:" + state.hexdigest())
-        if left or more or found != item.pin.sha256:
-            raise _changed(item, str(found) if not left and not more else f"{'more' if more else 'fewer'} bytes")
-        self._then(self._end_entry, entry)
+            if entry.size > SMALL:
+                self._copy_large(stream, item, entry)
+            else:
+                self._copy_small(stream, item, entry)
+        self._entries.append(entry)
 
     def finish(self) -> None:
         """Wait for all that is under way and write the central directory."""
         for _, future in self._round:
             future.result()
-        end = self._entries[-1].end if self._entries else 0
-        write_all(self._descriptor, _directory(tuple(self._entries)), end)
+        entries = tuple(replace(entry, crc=self._crcs[entry.name]) for entry in self._entries)
+        write_all(self._descriptor, _directory(entries), entries[-1].end if entries else 0)
         self._progress.bytes_done("archive", self._total, self._total)
+
+    def _copy_small(self, stream: BinaryIO, item: Item, entry: Entry) -> None:
+        data = _guarded(item, lambda: stream.read(entry.size + 1))
+        _compare(item, Digest.of(data), len(data))
+        self._crcs[entry.name] = zlib.crc32(data)
+        write_all(self._descriptor, local_header(replace(entry, crc=self._crcs[entry.name])) + data, entry.offset)
+        self._tell(len(data))
+
+    def _copy_large(self, stream: BinaryIO, item: Item, entry: Entry) -> None:
+        state, done = hashlib.sha256(), 0
+        while view := self._filled(stream, entry.size - done, item):
+            self._then(self._write, view, entry.start + done)
+            state.update(view)
+            done += len(view)
+            self._tell(len(view))
+        done += len(_guarded(item, lambda: stream.read(1)))
+        _compare(item, Digest("sha256:" + state.hexdigest()), done)
+        self._then(self._end_entry, entry)
 
     def _filled(self, stream: BinaryIO, left: int, item: Item) -> memoryview:
         buffer, future = self._round[0]
         future.result()
         room = memoryview(buffer)[: min(left, CHUNK)]
-        return room[: _guarded(item, lambda: stream.readinto(room))]  # type: ignore[attr-defined]
+        return room[: _guarded(item, lambda: stream.readinto(room))] if room else room  # type: ignore[attr-defined]
 
     def _then(self, call: Callable[..., None], *arguments: object) -> None:
         buffer, before = self._round.popleft()
@@ -151,9 +162,8 @@ class _Copying:
         write_all(self._descriptor, view, offset)
 
     def _end_entry(self, entry: Entry) -> None:
-        whole, self._crc = replace(entry, crc=self._crc), 0
-        self._entries.append(whole)
-        write_all(self._descriptor, local_header(whole), whole.offset)
+        self._crcs[entry.name], self._crc = self._crc, 0
+        write_all(self._descriptor, local_header(replace(entry, crc=self._crcs[entry.name])), entry.offset)
 
     def _tell(self, count: int) -> None:
         self._done += count
@@ -194,6 +204,13 @@ def _guarded(item: Item, read: Callable[[], T]) -> T:
         raise MachineError(
             f"cannot read {item.source!s}: {error.strerror}", hint="see to its rights and the disk"
         ) from error
+
+
+def _compare(item: Item, found: Digest, size: int) -> None:
+    if size != item.pin.size:
+        raise _changed(item, "more bytes" if size > item.pin.size else f"{size} bytes")
+    if found != item.pin.sha256:
+        raise _changed(item, found)
 
 
 def _changed(item: Item, found: str) -> DigestMismatch:
