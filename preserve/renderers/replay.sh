@@ -77,7 +77,7 @@ option() { # name, value
         --input)
             case $2 in ?*=?*) ;; *) stop 2 "--input $2: write PATH=FILE" ;; esac
             givens=$((givens + 1))
-            eval "given_$givens=\$2"
+            case ${2#*=} in /*) eval "given_$givens=\$2" ;; *) eval "given_$givens=\${2%%=*}=\$(pwd -P)/\${2#*=}" ;; esac
             ;;
     esac
 }
@@ -275,6 +275,7 @@ find_apptainer() {
     program=$(command -v apptainer || command -v singularity) || return 1
     version=$(call_apptainer --version) || return 1
     case $version in apptainer*) prefix=APPTAINER ;; *) prefix=SINGULARITY ;; esac
+    version=${version#apptainer version }
 }
 
 # With a cache of its own, and without the variables by which the engine takes more options.
