@@ -2,6 +2,7 @@
 VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
+JUDGES := .judges
 
 .PHONY: demo test lint pytest bench clean engines test-engines
 .NOTPARALLEL:
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 demo: $(READY) engines
 	@.ci/demo
 
-test: $(READY) test-engines lint pytest
+test: $(READY) test-engines $(JUDGES)/.ready lint pytest
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -24,7 +25,7 @@ bench: $(READY) test-engines
 	@set -e; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
 
 clean:
-	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(JUDGES) .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 
 engines:
 	@.ci/install-packages demo
@@ -37,4 +38,8 @@ test-engines:
 # The stamp is the last thing written: an environment that was broken off is made again.
 $(READY): pyproject.toml .ci/make-venv
 	@PYTHON='$(PYTHON)' .ci/make-venv $(VENV)
+	@touch $@
+
+$(JUDGES)/.ready: .ci/make-judges .ci/keep-context .ci/judges.txt | $(READY)
+	@.ci/make-judges $(BIN)/python $(JUDGES)
 	@touch $@
