@@ -86,13 +86,14 @@ def write_more(path: Path, target: Path, additions: Sequence[tuple[str, bytes]])
                 raise UserError(f"{path}: {name} is there already", hint="sign with another name or key")
             signatures[name] = data
         added = _entries_of(signatures, kept)
-        for name, problem in name_problems(entry.name for entry in (*kept, *added)):
+        entries = (*kept, *added)
+        for name, problem in name_problems(entry.name for entry in entries):
             raise ValueError(f"{name} {problem}")
-        with written_beside(target, _whole_size((*kept, *added))) as descriptor:
-            _copy_range(path, descriptor, kept[-1].end if kept else 0)
+        with written_beside(target, _whole_size(entries)) as descriptor:
+            _copy_range(archive, descriptor, _end(kept))
             for entry in added:
                 write_all(descriptor, local_header(entry) + signatures[entry.name], entry.offset)
-            write_all(descriptor, _directory((*kept, *added)), (*kept, *added)[-1].end)
+            write_all(descriptor, _directory(entries), _end(entries))
 
 
 class _Copying:
@@ -125,7 +126,7 @@ class _Copying:
         for _, future in self._round:
             future.result()
         entries = tuple(replace(entry, crc=self._crcs[entry.name]) for entry in self._entries)
-        write_all(self._descriptor, _directory(entries), entries[-1].end if entries else 0)
+        write_all(self._descriptor, _directory(entries), _end(entries))
         self._progress.bytes_done("archive", self._total, self._total)
 
     def _copy_small(self, stream: BinaryIO, item: Item, entry: Entry) -> None:
@@ -222,7 +223,7 @@ def _changed(item: Item, found: str) -> DigestMismatch:
 
 
 def _entries_of(files: dict[str, bytes], behind: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    entries, offset = [], behind[-1].end if behind else 0
+    entries, offset = [], _end(behind)
     for name in sorted(files):
         entry = Entry(name=name, size=len(files[name]), crc=zlib.crc32(files[name]), offset=offset)
         entries.append(entry)
@@ -230,29 +231,32 @@ def _entries_of(files: dict[str, bytes], behind: tuple[Entry, ...]) -> tuple[Ent
     return tuple(entries)
 
 
+def _end(entries: tuple[Entry, ...]) -> int:
+    return entries[-1].end if entries else 0
+
+
 def _directory(entries: tuple[Entry, ...]) -> bytes:
     headers = b"".join(central_header(entry) for entry in entries)
-    end = End(count=len(entries), directory_size=len(headers), directory_offset=entries[-1].end if entries else 0)
+    end = End(count=len(entries), directory_size=len(headers), directory_offset=_end(entries))
     return headers + end_records(end)
 
 
 def _whole_size(entries: tuple[Entry, ...]) -> int:
-    return (entries[-1].end if entries else 0) + len(_directory(entries))
+    return _end(entries) + len(_directory(entries))
 
 
-def _copy_range(path: Path, descriptor: int, size: int) -> None:
-    with path.open("rb", buffering=0) as stream:
-        copied = 0
-        while copied < size:
-            count = _copy_some(stream, descriptor, size - copied, copied)
-            if not count:
-                raise MachineError(f"{path} became shorter while it was copied", hint="leave it alone meanwhile")
-            copied += count
+def _copy_range(archive: CrateZip, descriptor: int, size: int) -> None:
+    copied = 0
+    while copied < size:
+        count = _copy_some(archive.descriptor, descriptor, size - copied, copied)
+        if not count:
+            raise MachineError(f"{archive.path} became shorter while it was copied", hint="leave it alone meanwhile")
+        copied += count
 
 
-def _copy_some(stream: io.FileIO, descriptor: int, size: int, offset: int) -> int:
+def _copy_some(source: int, descriptor: int, size: int, offset: int) -> int:
     with contextlib.suppress(OSError):  # other file systems, older kernels: copy by hand
-        return os.copy_file_range(stream.fileno(), descriptor, min(size, 1 << 30), offset, offset)
-    chunk = os.pread(stream.fileno(), min(size, CHUNK), offset)
+        return os.copy_file_range(source, descriptor, min(size, 1 << 30), offset, offset)
+    chunk = os.pread(source, min(size, CHUNK), offset)
     write_all(descriptor, chunk, offset)
     return len(chunk)

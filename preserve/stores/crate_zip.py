@@ -11,7 +11,7 @@ from preserve.digest import CHUNK
 from preserve.documents.archive import MAX_NAME
 from preserve.documents.verification import Finding
 from preserve.errors import MachineError, UserError
-from preserve.stores.damage import Damaged, damaged
+from preserve.stores.damage import Damaged, damaged, fault
 from preserve.stores.window import OpenFile, Window
 from preserve.stores.zip_form import (
     CENTRAL_SIZE,
@@ -68,6 +68,15 @@ class CrateZip:
     def close(self) -> None:
         """Close the file; readers given out are of no use any more."""
         self._file.close()
+
+    @property
+    def descriptor(self) -> int:
+        """The open file.
+
+        Raises:
+            ValueError: the archive was closed.
+        """
+        return self._file.descriptor
 
     def files(self) -> Mapping[str, int]:
         """Sizes in bytes by name, in the order of the entries."""
@@ -209,4 +218,4 @@ def _unreadable(path: Path, error: OSError) -> MachineError:
 
 def _form_fault(name: str, what: str, expected: bytes, found: bytes) -> Finding:
     field, ours, theirs = difference(expected, found)
-    return Finding(path=name, problem=f"its {what} is not canonical ({field})", expected=ours, found=theirs)
+    return fault(name, f"its {what} is not canonical ({field})", ours, theirs)

@@ -16,6 +16,12 @@ class Damaged(DigestMismatch):
         self.finding = finding
 
 
+def fault(path: str, problem: str, expected: object = "", found: object = "") -> Finding:
+    """Give a finding about the file ``path``, whose name may be a stranger's: what a terminal obeys is escaped."""
+    shown = path if path.isascii() and path.isprintable() else ascii(path)
+    return Finding(path=shown, problem=problem, expected=str(expected), found=str(found))
+
+
 def damaged(path: str, problem: str, expected: object = "", found: object = "") -> Damaged:
     """Give the exception for a fault of the archive's file ``path``."""
-    return Damaged(Finding(path=path, problem=problem, expected=str(expected), found=str(found)))
+    return Damaged(fault(path, problem, expected, found))
