@@ -654,6 +654,7 @@ makes() { # a file, its recorded sha256, and for a result what its author requir
     [ -f "$folder/out/$1" ] && [ ! -L "$folder/out/$1" ] || failed "it did not make $1, or made something else than a file"
     make_parent "$analysis" "$1"
     mv -- "$folder/out/$1" "$analysis/$1"
+    finish "$analysis/$1"
     compare "$@"
 }
 
@@ -665,6 +666,13 @@ makes_folder() { # a folder (with / at its end); the lines "compare" that follow
     make_parent "$analysis" "$made"
     remove "${analysis:?}/$made"
     mv -- "$found" "$analysis/$made"
+    finish "$analysis/$made"
+}
+
+# As in the recorded run, nobody writes in a product any more: a later step sees the same rights.
+finish() { # a file or a folder
+    find "$1" -type f -perm -100 -exec chmod 555 {} +
+    find "$1" -type f ! -perm -100 -exec chmod 444 {} +
 }
 
 compare() { # a file, its recorded sha256, and for a result what its author requires of a replay
