@@ -64,9 +64,13 @@ def _check_pack(scratch: Scratch, stream: BinaryIO, source: SourcePin) -> Iterat
 
 
 def _check_history(scratch: Scratch, source: SourcePin, *, objects: int) -> Iterator[Finding]:
+    kind = scratch.git("cat-file", "-t", source.commit).output.decode().strip()
+    if kind != "commit":  # a tag, for one, leads to a tree as well
+        yield _finding(f"does not hold commit {source.commit}", "a commit", kind)
+        return
     tree = scratch.git("rev-parse", "--verify", "--quiet", f"{source.commit}^{{tree}}").output.decode().strip()
     if tree != source.tree:
-        yield _finding(f"the tree of commit {source.commit} is another", source.tree, tree or "no such commit")
+        yield _finding(f"the tree of commit {source.commit} is another", source.tree, tree)
         return
     walk = scratch.git("rev-list", "--objects", "--no-object-names", source.commit)
     if walk.exit_code != 0:

@@ -16,6 +16,7 @@ from preserve.errors import MachineError
 SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 GIB = 1 << 30
 _SETTINGS = {
+    "core.bigFileThreshold": "32m",  # larger files are not held in memory, and no deltas are sought for them
     "core.commitGraph": "false",  # the next three are shortcuts through the history, and change its order in a pack
     "core.multiPackIndex": "false",
     "pack.useBitmaps": "false",
@@ -50,7 +51,9 @@ class Answer:
         """Its last message, without git's own ``fatal:`` and ``error:``."""
         lines = [line.strip() for line in self.messages.splitlines() if line.strip()]
         chosen = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines
-        return chosen[0].partition(": ")[2] or chosen[0] if chosen else f"exit code {self.exit_code}"
+        if not chosen:
+            return f"exit code {self.exit_code}" if self.exit_code >= 0 else f"ended by signal {-self.exit_code}"
+        return chosen[0].partition(": ")[2] or chosen[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
