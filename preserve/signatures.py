@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 import struct
 import subprocess
 import tempfile
@@ -114,13 +115,21 @@ def _principals(data: bytes, signature: Path, allowed: Path, search_path: str) -
     """Yield those whom the file names for this key, and for this namespace and time as well."""
     options = ("-f", str(allowed), "-s", str(signature))
     named = _keygen("find-principals", *options, data=b"", search_path=search_path)
-    messages = named.stderr.decode(errors="replace").splitlines()
-    if faulty := next((line for line in messages if line.startswith(f"{allowed}:")), None):
-        raise UserError(faulty, hint='each line: PRINCIPAL namespaces="preserve-archive" KEYTYPE KEY')
+    _refuse_faulty(allowed, named.stderr.decode(errors="replace"))
     for principal in named.stdout.decode(errors="replace").splitlines():
         done = _keygen("verify", "-I", principal, *options, data=data, search_path=search_path)
         if done.returncode == 0:
             yield principal
+
+
+def _refuse_faulty(allowed: Path, messages: str) -> None:
+    """Refuse a line that ssh-keygen does not understand; it also remarks on empty ones, and on keys out of time."""
+    lines = allowed.read_bytes().splitlines()
+    for number, fault in re.findall(rf"^{re.escape(str(allowed))}:(\d+): (.*)$", messages, re.MULTILINE):
+        if lines[int(number) - 1].strip() and not fault.startswith(("key has expired", "key is not yet valid")):
+            raise UserError(
+                f"{allowed}:{number}: {fault}", hint='each line: PRINCIPAL namespaces="preserve-archive" KEYTYPE KEY'
+            )
 
 
 def _readable(path: Path) -> Path:
