@@ -100,7 +100,7 @@ make_work() {
     if [ -n "$keep" ]; then
         mkdir -p -- "$keep" || stop 2 "cannot make the folder $keep"
         work=$(cd -- "$keep" && pwd -P)
-        [ -z "$(find "$work" ! -path "$work" | head -n 1)" ] || stop 2 "the folder $keep is not empty"
+        [ -z "$(ls -A -- "$work")" ] || stop 2 "the folder $keep is not empty"
     else
         temporary=$(mktemp -d "${TMPDIR:-/tmp}/replay.XXXXXXXX") || stop 3 "cannot make a temporary folder"
         work=$(cd -- "$temporary" && pwd -P)
@@ -174,8 +174,8 @@ check_list() { # a file of lines "sha256  name", which must name each of the fil
     bad=$(comm -13 "$work/engine/found" "$work/engine/listed" | head -n 1)
     [ -z "$bad" ] || stop 5 "$bad is in $1 but not in the archive, or twice"
     sha256sum -c "$1" >"$work/engine/checked" 2>&1 && return 0
-    grep -v ': OK$' "$work/engine/checked" | head -n 20 | plain >&2
-    stop 5 "the bytes above are not what $1 says"
+    grep ': FAILED' "$work/engine/checked" | head -n 20 | plain >&2 || :
+    stop 5 "the files above are not what $1 says"
 }
 
 # A blob of an image is called by its digest; the digest of the image's manifest stands in this script.
@@ -239,18 +239,21 @@ make_parent() { # folder, path below it
 choose_engine() {
     case $engine in
         docker) find_docker || stop 3 "no Docker engine answers${host:+ at $host}" ;;
-        apptainer | singularity) find_apptainer || stop 3 "no program apptainer or singularity" ;;
+        apptainer | singularity) find_apptainer || stop 3 "no program apptainer or singularity, or it does not work" ;;
         *)
             if find_docker; then
                 engine=docker
             elif find_apptainer; then
                 engine=apptainer
             else
-                stop 3 "neither a Docker engine nor apptainer or singularity: install one of them"
+                stop 3 "neither a Docker engine answers nor apptainer or singularity works: install one of them"
             fi
             ;;
     esac
-    [ "$engine" = docker ] || engine=apptainer
+    if [ "$engine" != docker ]; then
+        engine=apptainer
+        case $work in *[\"\'\\]*) stop 2 "$program cannot work below $work: it has a quote or a backslash (see --keep)" ;; esac
+    fi
     say "engine: $engine $version"
 }
 
