@@ -271,3 +271,51 @@ def _remove(folder: Path) -> None:
         if found.is_dir() and not found.is_symlink():
             found.chmod(found.stat().st_mode | stat.S_IRWXU)
     shutil.rmtree(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judges:
+    """Call it to run one of the programs of others that judge archives, without any way to the network."""
+
+    programs: Path
+    context: Path  # the validator's cache of what it would fetch, without ".sqlite"
+    home: Path
+
+    def __call__(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of the judges' environment to its end."""
+        environment = {"PATH": f"{self.programs}:{PATH}", "HOME": str(self.home), "LANG": "C.UTF-8"}
+        cut_off = ("unshare", "--net") if os.geteuid() == 0 else ("unshare", "--map-root-user", "--net")
+        return subprocess.run(
+            [*cut_off, str(self.programs / program), *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            cwd=self.home,
+            env=environment,
+        )
+
+    def validator(self, crate: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        """Validate a crate (file or folder) against the Provenance Run Crate."""
+        fixed = ("--disable-color", "validate", "--offline", "--cache-path", str(self.context), "--no-paging")
+        profile = ("--verbose", "--profile-identifier", "provenance-run-crate-0.5")
+        return self("rocrate-validator", *fixed, *profile, *options, str(crate))
+
+
+@pytest.fixture(scope="session")
+def judges(tmp_path_factory: pytest.TempPathFactory) -> Judges:
+    """The judges' environment (.ci/make-judges), with a home of its own."""
+    made = ROOT / ".judges"
+    if not (made / "context.sqlite").is_file():
+        pytest.fail("the archives' judges are missing: make test installs them into .judges", pytrace=False)
+    home = tmp_path_factory.mktemp("judges-home")
+    shutil.copyfile(made / "context.sqlite", home / "context.sqlite")  # reading it writes to it
+    return Judges(programs=made / "bin", context=home / "context", home=home)
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory, tiny_image: TinyImage) -> Any:
+    """Make small analyses to archive: see tests/archived.py."""
+    from archived import Recorded  # noqa: PLC0415  (it imports from here)
+
+    return Recorded(place=tmp_path_factory.mktemp("recorded"), layout=tiny_image.layout)

@@ -85,15 +85,15 @@ def _author(author: Author) -> str:
 
 
 def _notes(contents: Contents) -> Iterator[str]:
-    """What has to be fetched first where something was left out."""
+    """What has to be fetched where something was left out."""
     if "images" in contents.without:
-        yield "The images are not inside. Fetch them first, by digest:\n"
+        yield "The images are not inside. `sh data/replay.sh --pull` fetches them by digest:\n"
         for name in sorted(contents.plan.images):
             pin = contents.plan.images[name]
             yield f"- {in_markdown(pin.reference)}, manifest {pin.manifest_digest}"
         yield ""
     if "inputs" in contents.without:
-        yield "The inputs are not inside. Fetch them first:\n"
+        yield "The inputs are not inside. Fetch them first, and give each to the replay with `--input PATH=FILE`:\n"
         for path, source in sorted(contents.plan.inputs.items()):
             place = f", from {in_markdown(source.url)}" if source.url else ""
             yield f"- {in_markdown(path)} ({size(source.size)}, {source.sha256}){place}"

@@ -230,7 +230,10 @@ def test_a_licence_of_ones_own_is_a_text() -> None:
         ("docker://localhost/a@sha256:" + "0" * 64, {"registry": "localhost", "name": "a"}),
         ("docker://hep/tiny:2", {"registry": "docker.io", "name": "hep/tiny", "tag": "2"}),
         ("docker://python", {"registry": "docker.io", "name": "python"}),
-        ("image/", {"name": "image/"}),
+        ("h.example.org/a/b", {"registry": "h.example.org", "name": "a/b"}),
+        ("python:3.12", {"registry": "docker.io", "name": "python", "tag": "3.12"}),
+        ("build:image/", {"name": "build:image/"}),
+        ("oci:images:tiny", {"name": "oci:images:tiny"}),
         ("docker-daemon:tiny:1", {"name": "docker-daemon:tiny:1"}),
     ],
 )
