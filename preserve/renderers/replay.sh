@@ -635,8 +635,9 @@ start() { # program and arguments
 
 end_container() {
     if [ -n "$running" ]; then
-        kill -KILL -- "-$running" 2>/dev/null # its group, if "timeout" made one
-        kill -KILL "$running" 2>/dev/null
+        # its group, if "timeout" made one: shells differ in how they want it said
+        kill -s KILL -- "-$running" 2>/dev/null || kill -s KILL "-$running" 2>/dev/null
+        kill -s KILL "$running" 2>/dev/null
     fi
     [ -z "$container" ] || call_docker rm -f -v "$container" >/dev/null 2>&1 || :
     running='' container=''

@@ -59,7 +59,7 @@ def _title(contents: Contents) -> str:
 
 
 def _function(name: str, lines: Iterable[str]) -> str:
-    return "".join([f"{name}() {{\n", *(f"    {line}\n" for line in lines), "    :\n}\n\n"])
+    return "".join([f"{name}() {{\n", *(f"    {line}".rstrip(" ") + "\n" for line in lines), "    :\n}\n\n"])
 
 
 def _images(images: Mapping[str, ImagePin], numbers: Mapping[str, int]) -> Iterator[str]:
@@ -100,6 +100,7 @@ def _steps(
 ) -> Iterator[str]:
     rules = _Rules(contents)
     for step in contents.plan.steps:
+        yield ""
         yield f"step {_word(step.id)} {numbers[step.image]}   # {_one_line(step.stage)}"
         yield f"settings_{environments[tuple(sorted(step.environment.items()))]}"
         if step.resources != Resources():
