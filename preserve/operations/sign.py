@@ -7,12 +7,13 @@ from pathlib import Path
 
 from preserve import signatures
 from preserve.digest import Digest
-from preserve.documents.archive import TAG_MANIFEST
+from preserve.documents import bag
+from preserve.documents.archive import TAG_FILES, TAG_MANIFEST
 from preserve.errors import DigestMismatch, UserError
 from preserve.operations.places import Settings
 from preserve.stores.crate_writer import write_more
 from preserve.stores.crate_zip import CrateZip
-from preserve.stores.damage import Damaged
+from preserve.stores.damage import Damaged, damaged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +29,8 @@ class Signed:
 def sign(archive: Path, key: Path, settings: Settings, *, target: Path | None = None) -> Signed:
     """Add the signature of ``key`` to ``archive`` (written to ``target`` if given); the archive's id stays.
 
-    Its form is checked before, its files are not read: ``verify`` does that. A key that has signed already
-    is not asked to do so twice: nothing changes.
+    The ZIP's form and the tag files are checked before; what lies in data/ is not read: ``verify`` does that. A key
+    that has signed already is not asked to do so twice: nothing changes.
 
     Raises:
         UserError: there is no such archive, it is an unpacked one, or the key cannot sign.
@@ -39,9 +40,7 @@ def sign(archive: Path, key: Path, settings: Settings, *, target: Path | None = 
     if archive.is_dir():
         raise UserError(f"{archive} is a folder", hint="sign the archive itself, the file NAME.crate.zip")
     with CrateZip(archive) as store:
-        for finding in store.check_form():
-            raise Damaged(finding)
-        data = b"".join(store.chunks(TAG_MANIFEST))
+        data = _checked_manifest(store)
         made = signatures.sign(
             data, key, agent=settings.environment.get("SSH_AUTH_SOCK"), search_path=settings.search_path
         )
@@ -52,6 +51,21 @@ def sign(archive: Path, key: Path, settings: Settings, *, target: Path | None = 
     if there is None or target not in (None, archive):
         write_more(archive, target or archive, () if there is not None else ((found.name, made),))
     return Signed(archive_id=Digest.of(data), name=found.name, fingerprint=found.fingerprint, added=there is None)
+
+
+def _checked_manifest(store: CrateZip) -> bytes:
+    """Give the bytes to be signed, once all files that they tell of are what they say."""
+    for finding in store.check_form():
+        raise Damaged(finding)
+    data = b"".join(store.chunks(TAG_MANIFEST))
+    listed, faults = bag.read_manifest(data, TAG_MANIFEST)
+    for fault in faults:
+        raise damaged(TAG_MANIFEST, f"line {fault.line}: {fault.message}")
+    for name in TAG_FILES:
+        found = Digest.of(b"".join(store.chunks(name)))
+        if found != listed.get(name):
+            raise damaged(name, "is not what the tag manifest says", listed.get(name, ""), found)
+    return data
 
 
 def _require_good(data: bytes, signature: bytes, name: str, settings: Settings) -> None:

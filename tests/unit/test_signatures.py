@@ -14,6 +14,7 @@ import pytest
 from conftest import PATH
 
 from preserve.digest import Digest, FilePin
+from preserve.documents import bag
 from preserve.documents.archive import TAG_FILES, TAG_MANIFEST
 from preserve.errors import DigestMismatch, MachineError, UserError
 from preserve.operations.places import Settings
@@ -24,6 +25,8 @@ from preserve.stores.crate_zip import CrateZip
 from preserve.stores.damage import Damaged
 
 DATA = b"0" * 64 + b"  bagit.txt\n"
+TAGS = {name: name.encode() for name in TAG_FILES}
+TABLE = bag.manifest({name: Digest.of(data) for name, data in TAGS.items()})
 PASSPHRASE = "secret"  # noqa: S105  (of keys that live as long as a test)
 KINDS = {"ed25519": (), "rsa": ("-b", "2048"), "ecdsa": ("-b", "256")}
 
@@ -222,13 +225,13 @@ class TestInAnArchive:
     @pytest.fixture
     def archive(self, tmp_path: Path) -> Path:
         """The smallest file in an archive's form: no analysis, but all that a signature is about."""
-        files = {"data/a": b"a\n", **{name: name.encode() for name in TAG_FILES}, TAG_MANIFEST: DATA}
-        items = [
-            Item(name=name, pin=FilePin(sha256=Digest.of(data), size=len(data)), source=data)
-            for name, data in files.items()
-        ]
-        write_crate(tmp_path / "a.crate.zip", items)
-        return tmp_path / "a.crate.zip"
+        return self.written(tmp_path / "a.crate.zip", {"data/a": b"a\n", **TAGS, TAG_MANIFEST: TABLE})
+
+    def written(self, path: Path, files: dict[str, bytes]) -> Path:
+        write_crate(
+            path, [Item(name=n, pin=FilePin(sha256=Digest.of(d), size=len(d)), source=d) for n, d in files.items()]
+        )
+        return path
 
     def contents(self, archive: Path) -> dict[str, bytes]:
         with CrateZip(archive) as opened:
@@ -239,8 +242,8 @@ class TestInAnArchive:
         before = self.contents(archive)
         done = sign_archive(archive, keys.key("alice"), Settings())
         after = self.contents(archive)
-        assert (done.added, done.archive_id) == (True, Digest.of(DATA))
-        assert check(DATA, after.pop(done.name), keys.allow("alice {alice}")) == "alice"
+        assert (done.added, done.archive_id) == (True, Digest.of(TABLE))
+        assert check(TABLE, after.pop(done.name), keys.allow("alice {alice}")) == "alice"
         assert after == before
 
     def test_several_signers_in_any_order_give_one_file(self, archive: Path, keys: Keys, tmp_path: Path) -> None:
@@ -275,10 +278,7 @@ class TestInAnArchive:
         key = keys.key("alice")
         wrong = sign(b"something else", key)
         items = {**self.contents(archive), read_signature(wrong).name: wrong}
-        write_crate(
-            tmp_path / "wrong.crate.zip",
-            [Item(name=n, pin=FilePin(sha256=Digest.of(d), size=len(d)), source=d) for n, d in items.items()],
-        )
+        self.written(tmp_path / "wrong.crate.zip", items)
         with pytest.raises(DigestMismatch, match=r"signatures/[0-9a-f]{16}\.sig is there already: the signature of"):
             sign_archive(tmp_path / "wrong.crate.zip", key, Settings())
 
@@ -290,6 +290,23 @@ class TestInAnArchive:
         with pytest.raises(Damaged, match="data/a"):
             sign_archive(archive, key, Settings())
         assert archive.read_bytes() == data
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"README.md": b"other"}, "README.md: is not what the tag manifest says"),
+            ({TAG_MANIFEST: TABLE.replace(b"  README", b" README")}, "tagmanifest-sha256.txt: line 2: "),
+            ({TAG_MANIFEST: TABLE[:-1]}, "tagmanifest-sha256.txt: line 7: the last line does not end"),
+            ({TAG_MANIFEST: TABLE.split(b"\n", 1)[1]}, "CITATION.cff: is not what the tag manifest says"),
+        ],
+    )
+    def test_tables_that_lie_are_not_signed(
+        self, keys: Keys, tmp_path: Path, changes: dict[str, bytes], message: str
+    ) -> None:
+        files = {"data/a": b"a\n", **TAGS, TAG_MANIFEST: TABLE} | changes
+        key = keys.key("alice")
+        with pytest.raises(Damaged, match=message):
+            sign_archive(self.written(tmp_path / "lies.crate.zip", files), key, Settings())
 
     def test_an_unpacked_one(self, keys: Keys, tmp_path: Path) -> None:
         key = keys.key("alice")
