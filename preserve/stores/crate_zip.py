@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, Self
 
 from preserve.digest import CHUNK
@@ -30,6 +33,8 @@ from preserve.stores.zip_form import (
     read_end,
 )
 
+LARGE = 1 << 28  # bytes: for so large a file the CRC is taken in another thread; smaller ones go side by side anyway
+
 
 class CrateZip:
     """The archive at ``path``. To be closed; meets the interface ``Archive``.
@@ -48,9 +53,11 @@ class CrateZip:
         """
         self.path = path
         self._file = _opened(path)
+        self._checker = ThreadPoolExecutor(1, thread_name_prefix="crc")
         try:
             end = self._read_end(self._file.size)
             self._entries = {entry.name: entry for entry in self._read_directory(end)}
+            self._sizes = MappingProxyType({entry.name: entry.size for entry in self._entries.values()})
             self.directory_offset = end.directory_offset
         except OSError as error:
             self.close()
@@ -67,6 +74,7 @@ class CrateZip:
 
     def close(self) -> None:
         """Close the file; readers given out are of no use any more."""
+        self._checker.shutdown()
         self._file.close()
 
     @property
@@ -80,7 +88,7 @@ class CrateZip:
 
     def files(self) -> Mapping[str, int]:
         """Sizes in bytes by name, in the order of the entries."""
-        return {entry.name: entry.size for entry in self._entries.values()}
+        return self._sizes
 
     def entries(self) -> tuple[Entry, ...]:
         """Give all entries in their order."""
@@ -113,15 +121,17 @@ class CrateZip:
             Damaged: it is not there, or not what its header says.
             MachineError: it cannot be read.
         """
-        entry, crc, size = self._entry(name), 0, 0
+        entry, size = self._entry(name), 0
+        crc = _Crc(self._checker if entry.size >= LARGE else None)
         with self.open(name) as stream:
             while chunk := self._read(stream, CHUNK):
-                crc, size = zlib.crc32(chunk, crc), size + len(chunk)
+                crc.take(chunk)
+                size += len(chunk)
                 yield chunk
         if size != entry.size:
             raise damaged(name, "is cut short", f"{entry.size} bytes", f"{size} bytes")
-        if crc != entry.crc:
-            raise damaged(name, "has other bytes than its CRC says", f"{entry.crc:08x}", f"{crc:08x}")
+        if crc.value() != entry.crc:
+            raise damaged(name, "has other bytes than its CRC says", f"{entry.crc:08x}", f"{crc.value():08x}")
 
     def check_form(self) -> Iterator[Finding]:
         """Yield the faults of all local headers; with those, every byte of the file is accounted for."""
@@ -198,6 +208,31 @@ class CrateZip:
         if entry.end > limit:
             raise damaged(name, "reaches into the directory", f"at most {limit - entry.start} bytes", entry.size)
         return entry
+
+
+class _Crc:
+    """The CRC of chunks; with a pool it is taken there, while the caller hashes them or writes them."""
+
+    def __init__(self, pool: ThreadPoolExecutor | None) -> None:
+        self._pool, self._value, self._behind = pool, 0, deque[Future[None]]()
+
+    def take(self, chunk: bytes) -> None:
+        """Take one more chunk; waits if there are several that nobody has come to."""
+        if self._pool is None:
+            self._add(chunk)
+            return
+        if len(self._behind) == 4:
+            self._behind.popleft().result()
+        self._behind.append(self._pool.submit(self._add, chunk))
+
+    def value(self) -> int:
+        """Give the CRC of all chunks."""
+        while self._behind:
+            self._behind.popleft().result()
+        return self._value
+
+    def _add(self, chunk: bytes) -> None:
+        self._value = zlib.crc32(chunk, self._value)
 
 
 _LONGEST_HEADER = CENTRAL_SIZE + MAX_NAME + LONGEST_EXTRA

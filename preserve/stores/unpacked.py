@@ -9,6 +9,7 @@ import stat
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, Self
 
 from preserve.digest import CHUNK
@@ -44,7 +45,7 @@ class UnpackedArchive:
         except OSError as error:
             raise self._unreadable(path.name, error) from error
         self._close = weakref.finalize(self, os.close, self._root)
-        self._files = dict(sorted(self._listed(), key=lambda found: order(found[0])))
+        self._files = MappingProxyType(dict(sorted(self._listed(), key=lambda found: order(found[0]))))
         if len(self._files) > MAX_ENTRIES:
             raise damaged(path.name, "has too many files", f"at most {MAX_ENTRIES}", len(self._files))
         for name, problem in name_problems(self._files):

@@ -145,7 +145,7 @@ def difference(expected: bytes, found: bytes) -> tuple[str, str, str]:
     ours, theirs = form.unpack_from(expected), form.unpack_from(found)
     for name, our, their in zip(names, ours, theirs, strict=True):
         if our != their:
-            return name, _shown(our), _shown(their)
+            return name, _shown(name, our), _shown(name, their)
     return "name or extra field", ascii(expected[form.size :]), ascii(found[form.size :])
 
 
@@ -195,5 +195,7 @@ def _version(entry: Entry) -> int:
     return 45 if entry.size >= FULL_32 or entry.offset >= FULL_32 else 20
 
 
-def _shown(value: int | bytes) -> str:
-    return f"0x{value:X}" if isinstance(value, int) else ascii(value)
+def _shown(field: str, value: int | bytes) -> str:
+    if isinstance(value, bytes):
+        return ascii(value)
+    return f"{value >> 16:o}/{value & FULL_16:x}" if field == "mode" else f"0x{value:X}"

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from preserve.digest import Digest, FilePin, hash_file
 from preserve.errors import DigestMismatch, MachineError, UserError
 from preserve.interfaces import Silent
-from preserve.stores import beside, crate_writer
+from preserve.stores import beside, crate_writer, crate_zip
 from preserve.stores.crate_writer import Item, write_crate
 from preserve.stores.crate_zip import CrateZip
 from preserve.stores.damage import Damaged
@@ -158,6 +158,24 @@ def test_a_closed_archive_reads_no_other_file(crate: Path) -> None:
     archive.close()
     with crate.open("rb"), pytest.raises(ValueError, match="closed"):
         stream.read()
+
+
+@pytest.mark.parametrize("changed", [None, 0, 4 * MEBIBYTE, 9 * MEBIBYTE + 4])
+def test_a_large_file_is_checked_to_its_last_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: int | None
+) -> None:
+    monkeypatch.setattr(crate_zip, "LARGE", MEBIBYTE)
+    path, data = tmp_path / "x.zip", bytearray(b"l" * 9 * MEBIBYTE + b"rest!")
+    write_crate(path, [item("data/a", bytes(data))])
+    if changed is None:
+        with CrateZip(path) as archive:
+            assert b"".join(archive.chunks("data/a")) == data
+        return
+    with path.open("r+b") as stream:
+        stream.seek(30 + len("data/a") + changed)
+        stream.write(b"X")
+    with CrateZip(path) as archive, pytest.raises(Damaged, match="data/a: has other bytes than its CRC says"):
+        list(archive.chunks("data/a"))
 
 
 @pytest.mark.parametrize("name", ["data/none", "data", "../x", ""])
