@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from preserve.digest import Digest
 from preserve.documents import archive
 from preserve.documents.archive import Contents
-from preserve.renderers import ro_crate
+from preserve.renderers import crate_entities, crate_workflow, ro_crate
 
 Graph = dict[str, dict[str, Any]]
+AWKWARD_INPUT = crate_entities.formal_id("input", small_archive.AWKWARD)
 
 
 def _graph(contents: Contents) -> Graph:
@@ -74,7 +75,12 @@ def test_the_order_in_which_documents_were_read_does_not_matter() -> None:
 
 
 def test_every_reference_leads_somewhere(graph: Graph) -> None:
-    outside = {ro_crate.RO_CRATE, ro_crate.BIOSCHEMAS, ro_crate.PARAMETER, ro_crate.RUN_TERMS + "DockerImage"}
+    outside = {
+        ro_crate.RO_CRATE,
+        crate_workflow.BIOSCHEMAS,
+        crate_entities.PARAMETER,
+        crate_entities.RUN_TERMS + "DockerImage",
+    }
     for entity in graph.values():
         for term, value in entity.items():
             missing = set(_references(value)) - set(graph) - outside
@@ -126,7 +132,7 @@ def test_actions_say_what_was_read_and_made() -> None:
     contents = small_archive.contents()
     graph = _graph(contents)
     for step, record in contents.records.items():
-        action = graph[f"#run/{ro_crate.quote(step, safe='/@=+,:')}"]
+        action = graph[crate_entities.action_id(step)]
         assert [graph[name]["sha256"] for name in _ids(action["object"])] == [m.sha256.hex for m in record.materials]
         assert [graph[name]["sha256"] for name in _ids(action["result"])] == [p.sha256.hex for p in record.products]
         assert graph[action["containerImage"]["@id"]]["sha256"] == small_archive.IMAGE.manifest_digest.hex
@@ -151,7 +157,9 @@ def test_the_run_reads_inputs_and_parameters_and_makes_results(graph: Graph) -> 
 
 
 def test_formal_parameters_have_kinds_and_examples(graph: Graph) -> None:
-    kinds = {e["name"]: e["additionalType"] for e in graph.values() if e["@type"] == "FormalParameter"}
+    workflow = graph[archive.WORKFLOW]
+    formal = [graph[name] for name in (*_ids(workflow["input"]), *_ids(workflow["output"]))]
+    kinds = {entity["name"]: entity["additionalType"] for entity in formal}
     assert kinds == {
         "low": "Float",
         "categories": "PropertyValue",
@@ -163,9 +171,46 @@ def test_formal_parameters_have_kinds_and_examples(graph: Graph) -> None:
         "results/mass.json": "File",
         "results/plots/": "File",
     }
-    examples = [name for entity in graph.values() for name in _ids(entity.get("exampleOfWork"))]
-    assert {graph[name]["name"] for name in examples} == set(kinds)
+    examples = {name for entity in graph.values() for name in _ids(entity.get("exampleOfWork"))}
+    assert examples == {name for name, entity in graph.items() if entity["@type"] == "FormalParameter"}
     assert graph["#value/categories"]["value"] == ["barrel", "end cap"]
+
+
+def test_connections_follow_the_products() -> None:
+    graph = _graph(small_archive.contents())
+    connections = [entity for entity in graph.values() if entity["@type"] == "ParameterConnection"]
+    assert {(c["sourceParameter"]["@id"], c["targetParameter"]["@id"]) for c in connections} == {
+        ("#input/data/remote.root", "#input-of/select/input/data/remote.root"),
+        (AWKWARD_INPUT, AWKWARD_INPUT.replace("#", "#input-of/select/")),
+        ("#output/select/1", "#input-of/count/output/select/1"),
+        ("#output/count/1", "#input-of/fit/output/count/1"),
+        ("#output/fit/1", "#result/results/mass.json"),
+        ("#output/fit/2", "#result/results/plots/"),
+    }
+    assert _ids(graph["#step/fit"]["connection"]) == ["#connection/input-of/fit/output/count/1"]
+    assert _ids(graph["#tool/count"]["input"]) == ["#input-of/count/output/select/1"]
+    assert _ids(graph["#tool/fit"]["output"]) == ["#output/fit/1", "#output/fit/2"]
+    to_results = [entity["@id"] for entity in connections if "/result/" in entity["@id"]]
+    assert _ids(graph[archive.WORKFLOW]["connection"]) == to_results
+
+
+def test_only_what_a_step_reads_is_an_example_of_its_input(graph: Graph) -> None:
+    of_fit = "#input-of/fit/output/count/1"
+    named = [e["name"] for e in graph.values() if of_fit in _ids(e.get("exampleOfWork"))]
+    assert named == ["counts/barrel.txt"]
+
+
+def test_a_file_inside_a_folder_product_comes_from_the_folder() -> None:
+    reader = small_archive.planned(
+        "view", "assembly", {"results/plots/a.png": "fit", "results/plots/": "fit"}, ("seen.txt",)
+    )
+    contents = small_archive.contents()
+    record = small_archive.record(reader, 9, reader.outputs)
+    plan = replace(contents.plan, steps=(*contents.plan.steps, reader))
+    graph = _graph(replace(contents, plan=plan, records={**contents.records, "view": record}))
+    assert _ids(graph["#tool/view"]["input"]) == ["#input-of/view/output/fit/2"]
+    named = [e["name"] for e in graph.values() if "#input-of/view/output/fit/2" in _ids(e.get("exampleOfWork"))]
+    assert named == ["results/plots/a.png", "results/plots/b.png"]
 
 
 def test_what_was_not_measured_is_left_out(graph: Graph) -> None:
