@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from preserve.digest import Digest, FilePin
-from preserve.documents.archive import LOCK, PLAN, Contents, expected_files, record_name
+from preserve.documents import paths
+from preserve.documents.archive import BUNDLE, LOCK, PLAN, WORKFLOW, Contents, expected_files, record_name
 from preserve.documents.lockfile import Lock
 from preserve.documents.plan import Plan, PlannedStep
+from preserve.documents.plan_rules import faults_of_plan
+from preserve.documents.planning import plan_again
 from preserve.documents.record import Artifact, Record, step_key
 from preserve.documents.verification import Finding
+from preserve.errors import PreserveError
+
+_LOGS = ("stdout", "stderr")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 
 
 def contradictions(contents: Contents) -> Iterator[Finding]:
-    """Yield what does not fit together."""
+    """Yield what does not fit together, or what no plan may say: then nothing else of it is looked at."""
+    faults = tuple(faults_of_plan(contents.plan))
+    if faults:
+        yield from (Finding(path=PLAN, problem=fault) for fault in faults)
+        return
     yield from _of_lock(contents.plan, contents.lock)
     known = {path: pin.sha256 for path, pin in contents.pins.items()}
     made: dict[str, str] = {}
@@ -33,6 +45,8 @@ def contradictions(contents: Contents) -> Iterator[Finding]:
 
 def missing_files(contents: Contents) -> Iterator[Finding]:
     """Yield the files that must be inside and are not, or have other content than the documents say."""
+    if contents.plan.source is not None and not contents.bundled:
+        yield Finding(path=BUNDLE, problem="is not in the archive")
     for name, pin in sorted(expected_files(contents).items()):
         found = contents.payload.get(name)
         if found is None:
@@ -43,6 +57,18 @@ def missing_files(contents: Contents) -> Iterator[Finding]:
             )
 
 
+def other_plan(contents: Contents, workflow: bytes) -> Iterator[Finding]:
+    """Yield that preserve.yaml does not give the plan, if so: somebody would read one thing and run another."""
+    try:
+        again = plan_again(workflow, contents.lock, contents.plan)
+    except PreserveError as error:
+        yield Finding(path=WORKFLOW, problem=f"gives no plan: {error.message}")
+        return
+    if again != contents.plan:
+        yield Finding(path=WORKFLOW, problem="gives another plan than plan.json, with this preserve.lock")
+        yield Finding(path=PLAN, problem="is not the plan that preserve.yaml and preserve.lock give")
+
+
 def _content(pin: FilePin) -> str:
     return f"{pin.sha256} ({pin.size} bytes{', executable' if pin.executable else ''})"
 
@@ -50,10 +76,10 @@ def _content(pin: FilePin) -> str:
 def _of_lock(plan: Plan, lock: Lock) -> Iterator[Finding]:
     for name, image in plan.images.items():
         if lock.images.get(name) != image:
-            yield Finding(path=PLAN, problem=f"its image {name} is not the one that preserve.lock pins")
+            yield Finding(path=LOCK, problem=f"its image {name!a} is not that of the plan")
     for path, pin in plan.inputs.items():
         if lock.inputs.get(path) != pin:
-            yield Finding(path=PLAN, problem=f"its input {path} is not the one that preserve.lock pins")
+            yield Finding(path=LOCK, problem=f"its input {path!a} is not that of the plan")
     if plan.source != lock.source:
         yield Finding(path=LOCK, problem="names another commit of the code than the plan")
 
@@ -62,6 +88,8 @@ def _of_record(plan: Plan, step: PlannedStep, record: Record, known: Mapping[str
     image = plan.images[step.image]
     if record.step != step.id:
         yield _about(step.id, "is the record of another step", step.id, record.step)
+    if not _TIME.fullmatch(record.started) or not _TIME.fullmatch(record.ended):
+        yield _about(step.id, "its times are not in the form of UTC that records have")
     if record.failure is not None or record.exit_code != 0:
         yield _about(step.id, f"the step failed ({record.failure or record.exit_code})")
     same = {
@@ -80,6 +108,17 @@ def _of_record(plan: Plan, step: PlannedStep, record: Record, known: Mapping[str
     if record.key != key:
         yield _about(step.id, "its key is not that of its contents", key, record.key)
     yield from _of_files(step, record, known)
+    yield from _of_places(step, record)
+
+
+def _of_places(step: PlannedStep, record: Record) -> Iterator[Finding]:
+    """Records name files that are written when the archive is replayed: each has its place."""
+    for file in (*record.products, *record.materials):
+        if problem := paths.astray(file.path):
+            yield _about(step.id, problem)
+    for name, log in record.logs.items():
+        if name not in _LOGS or log.path != f"logs/{step.id}/{name}":
+            yield _about(step.id, f"its log {log.path!a} is not in its place")
 
 
 def _of_files(step: PlannedStep, record: Record, known: Mapping[str, Digest]) -> Iterator[Finding]:

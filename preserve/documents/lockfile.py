@@ -8,6 +8,7 @@ from typing import Any
 
 from preserve.digest import Digest
 from preserve.documents import jsonform
+from preserve.documents.typed import typed
 from preserve.errors import PreserveError, UserError
 
 SCHEMA = "preserve/lock/1"
@@ -78,12 +79,13 @@ def read_lock(data: bytes, file: str) -> Lock:
     """
     value = jsonform.load(data, file, schema=SCHEMA)
     try:
-        return Lock(
+        lock = Lock(
             images={name: image_pin(pin) for name, pin in value["images"].items()},
             inputs={path: _input_pin(pin) for path, pin in value["inputs"].items()},
             source=None if value["source"] is None else SourcePin(**value["source"]),
             epoch=int(value["epoch"]),
         )
+        return typed(lock)
     except (KeyError, TypeError, ValueError, AttributeError, PreserveError) as error:
         raise UserError(f"{file}: damaged: {error}", hint="restore it from git, or run: preserve lock") from error
 

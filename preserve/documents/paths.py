@@ -12,6 +12,7 @@ from collections.abc import Callable
 MAX_BYTES = 200  # an archive's paths have at most 240, of which its own folders need some
 MAX_DOUBLE_STARS = 3
 RESERVED = ("preserve.yaml", "preserve.lock")
+CLOSED = (".preserve", ".git")  # folders that are not for an analysis' own files
 
 Check = Callable[[str], str | None]
 
@@ -52,7 +53,7 @@ def _problem_of_parts(path: str) -> tuple[str, str] | None:
         right = "/".join(part for part in parts if part not in (".", ""))
         hint = f'write "{right}{"/" if path.endswith("/") else ""}"' if right else "name a folder below this one"
         return f'the path "{path}" has a part that is empty or "."', hint
-    if parts[0].casefold() in (".preserve", ".git"):
+    if parts[0].casefold() in CLOSED:
         return f'the path "{path}" is inside {parts[0]}/', "that folder is not for an analysis' own files"
     if len(path.encode()) > MAX_BYTES:
         return f'the path "{path[:40]}…" has more than {MAX_BYTES} bytes', "use a shorter one"
@@ -81,6 +82,16 @@ def problem_of_product(path: str) -> tuple[str, str] | None:
         return f'"{path}" is a pattern', "name one file, or the folder with / at its end"
     if path in RESERVED:
         return f'"{path}" is preserve\'s own file', "use another name"
+    return None
+
+
+def astray(path: str) -> str | None:
+    """Why ``path`` cannot be a file (or, with ``/`` at its end, a folder) of an analysis, whatever its name is."""
+    parts = path.removesuffix("/").split("/")
+    if "\0" in path or any(part in ("", ".", "..") for part in parts):
+        return f"the path {path!a} does not lead to a place below the analysis folder"
+    if parts[0].casefold() in CLOSED:
+        return f"the path {path!a} is inside {parts[0]}/"
     return None
 
 

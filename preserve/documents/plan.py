@@ -9,6 +9,7 @@ from typing import Any
 from preserve.digest import Digest, FilePin
 from preserve.documents import jsonform
 from preserve.documents.lockfile import ImagePin, InputPin, SourcePin, image_pin
+from preserve.documents.typed import typed
 from preserve.documents.workflow import Author, Resources, Scalar, Value
 from preserve.errors import PreserveError, UserError
 
@@ -85,7 +86,7 @@ def read_plan(data: bytes, file: str) -> Plan:
     """
     value = jsonform.load(data, file, schema=SCHEMA)
     try:
-        return Plan(
+        plan = Plan(
             title=value["title"],
             authors=tuple(Author(**author) for author in value["authors"]),
             license=value["license"],
@@ -99,6 +100,7 @@ def read_plan(data: bytes, file: str) -> Plan:
             results=value["results"],
             source=None if value["source"] is None else SourcePin(**value["source"]),
         )
+        return typed(plan)
     except (KeyError, TypeError, ValueError, AttributeError, PreserveError) as error:
         raise UserError(f"{file}: damaged: {error}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from preserve.digest import FilePin
 from preserve.documents.dataflow import Inputs, Products, check_stages, cycles, order
@@ -11,7 +11,7 @@ from preserve.documents.faults import Faults, did_you_mean
 from preserve.documents.jobs import Commands, Job, jobs_of
 from preserve.documents.lockfile import ImagePin, InputPin, Lock, SourcePin
 from preserve.documents.plan import Plan, PlannedInput, PlannedStep
-from preserve.documents.reading import fit
+from preserve.documents.reading import fit, read_workflow
 from preserve.documents.workflow import Author, ImageSource, Value, Workflow
 from preserve.errors import UserError
 
@@ -95,6 +95,29 @@ def make_plan(
         results={path: rule.text for path, rule in workflow.results.items()},
         source=lock.source,
     )
+
+
+def plan_again(workflow: bytes, lock: Lock, plan: Plan) -> Plan:
+    """Make a plan anew of the documents that an archive has beside it, with its own parameters and code.
+
+    Raises:
+        UserError: preserve.yaml is faulty, or the documents do not go together.
+    """
+    declared = accepting(read_workflow(workflow, "preserve.yaml"), lock)
+    draft = make_plan(declared, lock, tracked=frozenset(plan.sources), parameters=plan.parameters)
+    if set(draft.sources) != set(plan.sources):
+        raise UserError("preserve.yaml and plan.json do not read the same code")
+    return draft.pinned(plan.sources)
+
+
+def accepting(workflow: Workflow, lock: Lock) -> Workflow:
+    """Give the workflow with the lock's inputs for those that it declares: a recast replaces them in the lock."""
+    inputs = {
+        path: replace(source, url=lock.inputs[path].url, sha256=lock.inputs[path].sha256)
+        for path, source in workflow.inputs.items()
+        if path in lock.inputs
+    }
+    return replace(workflow, inputs={**workflow.inputs, **inputs})
 
 
 def image_reference(source: ImageSource) -> str:

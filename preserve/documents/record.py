@@ -9,6 +9,7 @@ from typing import Any
 from preserve.digest import Digest
 from preserve.documents import jsonform
 from preserve.documents.plan import PlannedStep
+from preserve.documents.typed import typed
 from preserve.errors import PreserveError, UserError
 
 SCHEMA = "preserve/record/1"
@@ -94,7 +95,7 @@ def read_record(data: bytes, file: str) -> Record:
     value = jsonform.load(data, file, schema=SCHEMA)
     value.pop("schema")
     try:
-        return Record(
+        record = Record(
             **{
                 **value,
                 "key": Digest(value["key"]),
@@ -111,6 +112,7 @@ def read_record(data: bytes, file: str) -> Record:
                 "logs": {name: _artifact(log) for name, log in value["logs"].items()},
             }
         )
+        return typed(record)
     except (KeyError, TypeError, ValueError, AttributeError, PreserveError) as error:
         raise UserError(f"{file}: damaged: {error}") from error
 

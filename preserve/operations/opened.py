@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from preserve.digest import Digest, FilePin
 from preserve.documents import bag
@@ -23,16 +24,20 @@ from preserve.documents.archive import (
     Contents,
     contents_of,
 )
+from preserve.documents.consistency import contradictions
 from preserve.documents.lockfile import read_lock
 from preserve.documents.plan import read_plan
 from preserve.documents.record import Record, read_record
-from preserve.errors import UserError
+from preserve.errors import PreserveError, UserError
 from preserve.interfaces import Archive
 from preserve.stores.crate_zip import CrateZip
-from preserve.stores.damage import damaged
+from preserve.stores.damage import Damaged, damaged
 from preserve.stores.unpacked import UnpackedArchive
 
 MAX_TABLE = 1 << 30  # bytes of a manifest: some five million files
+MAX_DOCUMENT = 64 << 20  # bytes of anything else that is read into memory
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +67,11 @@ def open_store(path: Path) -> CrateZip | UnpackedArchive:
 
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[Opened]:
-    """Read an archive's documents, each checked against its tables; the rest of the payload is not touched.
+    """Read an archive's documents, each checked against its tables and the others; the rest is not touched.
 
     Raises:
         UserError: there is no such file, or a document cannot be read.
-        DigestMismatch: it is no archive, or a document is not what the tables say.
+        DigestMismatch: it is no archive, or a document is not what the tables say, or says what none may.
     """
     with open_store(path) as store:
         tags = _listed(store, TAG_MANIFEST)
@@ -74,6 +79,8 @@ def open_archive(path: Path) -> Iterator[Opened]:
             _read_checked(store, name, tags)
         payload = _listed(store, MANIFEST)
         contents = read_contents(store, payload)
+        for finding in contradictions(contents):
+            raise Damaged(finding)
         yield Opened(
             store=store,
             archive_id=Digest.of(read(store, TAG_MANIFEST)),
@@ -88,24 +95,22 @@ def read_contents(store: Archive, payload: Mapping[str, FilePin]) -> Contents:
     ``payload`` are the files below data/; a document that has another content is refused.
 
     Raises:
-        UserError: a document cannot be read, or is of another version.
-        DigestMismatch: a document is missing or not what ``payload`` says.
+        UserError: the archive is of another version.
+        DigestMismatch: a document is missing, cannot be read, or is not what ``payload`` says.
     """
-    plan = read_plan(_read_checked(store, PLAN, payload), PLAN)
-    lock = read_lock(_read_checked(store, LOCK, payload), LOCK)
-    info = bag.read_bag_info(read(store, BAG_INFO))
+    info = _parsed(BAG_INFO, read(store, BAG_INFO), bag.read_bag_info)
     if info["Preserve-Format"] != FORMAT:
         raise UserError(
             f"{BAG_INFO}: this archive's format is {info['Preserve-Format']!r}, this version reads {FORMAT!r}",
             hint="use the version that wrote it, or data/replay.sh inside it",
         )
     contents = contents_of(
-        plan,
-        lock,
+        _parsed(PLAN, _read_checked(store, PLAN, payload), read_plan),
+        _parsed(LOCK, _read_checked(store, LOCK, payload), read_lock),
         _records(store, payload),
         agent=info["Bag-Software-Agent"],
         without=frozenset(info.get("Preserve-Without", "").split(",")) & frozenset(LEAVABLE),
-        parent=Digest(info["Preserve-Parent"]) if "Preserve-Parent" in info else None,
+        parent=_parsed(BAG_INFO, info["Preserve-Parent"], _parent) if "Preserve-Parent" in info else None,
     )
     return replace(contents, payload=dict(payload))
 
@@ -116,11 +121,12 @@ def read(store: Archive, name: str) -> bytes:
     Raises:
         DigestMismatch: it is missing, damaged or too large.
     """
+    most = MAX_TABLE if name in (MANIFEST, TAG_MANIFEST) else MAX_DOCUMENT
     size = store.files().get(name)
     if size is None:
         raise damaged(name, "is not in the archive")
-    if size > MAX_TABLE:
-        raise damaged(name, "is larger than it can be", f"at most {MAX_TABLE} bytes", f"{size} bytes")
+    if size > most:
+        raise damaged(name, "is larger than it can be", f"at most {most} bytes", f"{size} bytes")
     return b"".join(store.chunks(name))
 
 
@@ -147,8 +153,20 @@ def _read_checked(store: Archive, name: str, pins: Mapping[str, FilePin]) -> byt
     return data
 
 
+def _parsed(name: str, data: S, reader: Callable[[S, str], T]) -> T:
+    """Read a document; one that cannot be read is damage to that file."""
+    try:
+        return reader(data, name)
+    except PreserveError as error:
+        raise damaged(name, error.message.removeprefix(f"{name}: ")) from error
+
+
+def _parent(text: str, _: str) -> Digest:
+    return Digest(text)
+
+
 def _records(store: Archive, payload: Mapping[str, FilePin]) -> dict[str, Record]:
     """Read the records that are there, by step id; a planned step without one is for the rules to miss."""
     names = [name for name in payload if name.startswith(RECORDS)]
-    found = (read_record(_read_checked(store, name, payload), name) for name in names)
+    found = (_parsed(name, _read_checked(store, name, payload), read_record) for name in names)
     return {name.removeprefix(RECORDS).removesuffix(".json"): record for name, record in zip(names, found, strict=True)}

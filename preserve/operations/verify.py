@@ -10,6 +10,7 @@ from preserve import signatures
 from preserve.digest import FilePin
 from preserve.documents import bag
 from preserve.documents.archive import (
+    BAG_INFO,
     BLOBS,
     BUNDLE,
     DATA,
@@ -25,10 +26,10 @@ from preserve.documents.archive import (
     expected_files,
     record_name,
 )
-from preserve.documents.consistency import contradictions, missing_files
+from preserve.documents.consistency import contradictions, missing_files, other_plan
 from preserve.documents.verification import Finding, Verification
 from preserve.errors import DigestMismatch, MachineError, PreserveError
-from preserve.interfaces import Progress
+from preserve.interfaces import Archive, Progress
 from preserve.oci import Image
 from preserve.operations.derived import is_executable, payload_files, pin_of_bytes, tag_files
 from preserve.operations.opened import open_store, read, read_contents
@@ -145,9 +146,11 @@ def _check_documents(inspection: _Inspection) -> Iterator[Finding]:
         yield error.finding
         return
     except PreserveError as error:
-        yield Finding(path=DATA, problem=error.message)
+        yield Finding(path=BAG_INFO, problem=error.message)
         return
-    yield from contradictions(contents)
+    if found := (*_check_workflow(store, contents), *contradictions(contents)):
+        yield from found  # nothing can be derived from documents that do not go together
+        return
     yield from missing_files(contents)
     pins = {step.image: contents.plan.images[step.image] for step in contents.plan.steps}
     images: list[Image] = []
@@ -160,11 +163,19 @@ def _check_documents(inspection: _Inspection) -> Iterator[Finding]:
     yield from _check_derived(inspection, contents, images)
 
 
+def _check_workflow(store: Archive, contents: Contents) -> Iterator[Finding]:
+    try:
+        yield from other_plan(contents, read(store, WORKFLOW))
+    except Damaged as error:
+        yield error.finding
+
+
 def _check_code(inspection: _Inspection, contents: Contents) -> Iterator[Finding]:
     """Look into the code's history with git, in a repository that is thrown away."""
-    if contents.bundled and contents.plan.source is not None:
+    source = contents.plan.source
+    if contents.bundled and source is not None:
         with inspection.store.open(BUNDLE) as stream:
-            yield from check_bundle(stream, contents.plan.source, search_path=inspection.choices.search_path)
+            yield from check_bundle(stream, source, search_path=inspection.choices.search_path)
 
 
 def _check_derived(inspection: _Inspection, contents: Contents, images: list[Image]) -> Iterator[Finding]:
@@ -174,7 +185,9 @@ def _check_derived(inspection: _Inspection, contents: Contents, images: list[Ima
     for name, data in (*made.items(), *tags.items()):
         expected = pin_of_bytes(data, executable=is_executable(name))
         found = inspection.pins.get(name)
-        if found is not None and found != expected:
+        if name not in inspection.store.files():
+            yield Finding(path=name, problem="is not in the archive", expected=expected.sha256)
+        elif found is not None and found != expected:
             yield Finding(
                 path=name,
                 problem="is not what plan, lock and records give",
@@ -182,7 +195,7 @@ def _check_derived(inspection: _Inspection, contents: Contents, images: list[Ima
                 found=found.sha256,
             )
     called_for = {*made, *expected_files(contents), *(record_name(step) for step in contents.records)}
-    called_for |= {WORKFLOW, LOCK, PLAN, BUNDLE, PATCH}
+    called_for |= {WORKFLOW, LOCK, PLAN, *((BUNDLE, PATCH) if contents.plan.source else ())}
     for name in sorted(contents.payload.keys() - called_for):
         if not name.startswith(BLOBS):  # those were followed from the images
             yield Finding(path=name, problem="nothing in the archive calls for this file")
