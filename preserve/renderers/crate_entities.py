@@ -86,4 +86,4 @@ def action_id(step: str) -> str:
 
 def quoted(name: str) -> str:
     """A name as a part of an ``@id``."""
-    return quote(name, safe="/@=+,:")
+    return quote(name, safe="/@=+,:", errors="replace")

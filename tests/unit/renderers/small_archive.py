@@ -138,7 +138,7 @@ def contents(*, changes: dict[str, Any] | None = None, parent: Digest | None = N
         archive.PLAN: repr(the_plan).encode(),
         archive.REPLAY: b"#!/bin/sh\n",
         archive.BUNDLE: b"# v2 git bundle\n",
-        **{archive.record_name(step): record.to_bytes() for step, record in records.items()},
+        **{archive.record_name(step): repr(record).encode() for step, record in records.items()},
     }
     if "images" not in left_out:
         made |= {archive.OCI + "oci-layout": b"{}", archive.BLOBS + Digest.of(b"layer").hex: b"layer"}
