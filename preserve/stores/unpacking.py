@@ -45,7 +45,7 @@ def unpack(
     try:
         target.mkdir(parents=True, exist_ok=True)
         check_room(target, total, f"unpacking to {target}")
-        folder = os.open(target, _FOLDER)
+        folder = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise write_error(target, total, error) from error
     try:

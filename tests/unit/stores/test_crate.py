@@ -12,6 +12,7 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from preserve.stores.crate_zip import CrateZip
 from preserve.stores.damage import Damaged
 from preserve.stores.unpacked import UnpackedArchive
 from preserve.stores.unpacking import hashed, unpack
+from preserve.stores.zip_form import End, central_header, end_records, laid_out, local_header
 
 PART = st.text("abXY09._+=@-", min_size=1, max_size=8).filter(lambda part: part not in (".", ".."))
 NAME = st.lists(PART, min_size=1, max_size=3).map(lambda parts: "data/" + "/".join(parts))
@@ -100,7 +102,7 @@ def test_what_is_written_is_read_by_us_and_by_zipfile(
             unpack(archive, Path(folder, "out"), {name: pin for name, pin in pins.items() if isinstance(pin, FilePin)})
         whole = signed.read_bytes()
         data_end = path.stat().st_size if not more else whole.index(b"signatures/") - 30
-        assert path.read_bytes()[:data_end] == whole[:data_end] or not files
+        assert path.read_bytes()[:data_end] == whole[:data_end]
         with UnpackedArchive(Path(folder, "out")) as unpacked:
             assert dict(hashed(unpacked, list(unpacked.files()))) == pins
             assert list(unpacked.files()) == list(found)
@@ -312,6 +314,16 @@ def test_a_killed_writer_leaves_no_archive_and_the_next_one_tidies(tmp_path: Pat
         assert sum(map(len, archive.chunks("data/a"))) == 5_000_000
 
 
+def test_without_a_disk_that_keeps_it_there_is_no_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(MachineError, match=r"cannot write .*x\.zip: Input/output error"):
+        write_crate(tmp_path / "x.zip", [item("data/a", b"a")])
+    assert left_in(tmp_path) == []
+
+
 def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     class Interrupt(Silent):
         def bytes_done(self, what: str, done: int, total: int | None) -> None:
@@ -397,24 +409,34 @@ def test_where_the_kernel_cannot_copy_it_is_done_by_hand(
 # ---- many entries
 
 
-def test_more_entries_than_16_bits_count(tmp_path: Path) -> None:
+def test_zip64_counts_entries_only_where_16_bits_do_not(tmp_path: Path) -> None:
     path = tmp_path / "many.zip"
-    write_crate(path, [item(f"data/{number:06}", b"") for number in range(0x10000)])
+    items = [item(f"data/{number:06}", b"") for number in range(0xFFFF)]
+    for count, long in ((0xFFFE, False), (0xFFFF, True)):
+        write_crate(path, items[:count])
+        assert (b"PK\x06\x06" in path.read_bytes()[-98:]) is long
+        with CrateZip(path) as archive, zipfile.ZipFile(path) as theirs:
+            assert list(archive.files()) == theirs.namelist()
+            assert len(archive.files()) == count
+
+
+def test_a_file_beyond_4_gib_and_what_comes_behind_it_are_read(tmp_path: Path) -> None:
+    path, size = tmp_path / "large.zip", 5 << 30
+    entries = laid_out([("data/large", size, False), ("data/small", 4, False)])
+    last = replace(entries[1], crc=zlib.crc32(b"91.2"))
+    with path.open("wb") as stream:  # the large file is a hole: reading all of it is for benchmarks/archive.py
+        for entry, data in ((entries[0], b""), (last, b"91.2")):
+            stream.seek(entry.offset)
+            stream.write(local_header(entry) + data)
+        directory = central_header(entries[0]) + central_header(last)
+        stream.write(directory + end_records(End(count=2, directory_size=len(directory), directory_offset=last.end)))
     with CrateZip(path) as archive, zipfile.ZipFile(path) as theirs:
-        assert list(archive.files()) == theirs.namelist()
-        assert len(archive.files()) == 0x10000
-
-
-def test_exactly_one_entry_less_needs_no_zip64(tmp_path: Path) -> None:
-    path = tmp_path / "many.zip"
-    write_crate(path, [item(f"data/{number:06}", b"") for number in range(0xFFFE)])
-    assert b"PK\x06\x06" not in path.read_bytes()[-100:]
-    with CrateZip(path) as archive:
-        assert len(archive.files()) == 0xFFFE
-    write_crate(path, [item(f"data/{number:06}", b"") for number in range(0xFFFF)])
-    assert b"PK\x06\x06" in path.read_bytes()[-100:]
-    with CrateZip(path) as archive:
-        assert len(archive.files()) == 0xFFFF
+        assert list(archive.check_form()) == []
+        assert dict(archive.files()) == {one.filename: one.file_size for one in theirs.infolist()}
+        assert b"".join(archive.chunks("data/small")) == theirs.read("data/small") == b"91.2"
+        with archive.open("data/large") as stream:
+            stream.seek(size - 3)
+            assert stream.read() == b"\0\0\0"
 
 
 # ---- unpacking
