@@ -21,7 +21,7 @@ class StepLayout:
 
 
 def layout_of(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> StepLayout:
-    """Give the layout of a step that reads ``inputs`` and makes ``outputs``; a path that ends with ``/`` is a folder."""
+    """Give the layout of a step that reads ``inputs`` and makes ``outputs``; ``/`` at the end marks a folder."""
     writable = writable_folders(outputs)
     mounted = tuple(name for name in writable if not any(other in _parents(name) for other in writable))
     return StepLayout(writable=writable, mounted=mounted, islands=_islands(inputs, writable))

@@ -335,17 +335,18 @@ no_image() {
 }
 
 apptainer_image() { # number
-    tree=$work/engine/image-$1
+    tree=$work/engine/image-$1 plain_http=''
     if [ -f "$bag/data/oci/blobs/sha256/$manifest" ]; then
         one_image_layout "$work/engine/layout-$1"
         from=oci:layout-$1
     elif [ -n "$registry" ] && [ "$pull" = yes ]; then
         from=docker://$registry@sha256:$manifest
+        case $registry in localhost[:/]* | 127.*) plain_http=--no-https ;; esac
     else
         no_image
     fi
     # in that folder: a colon in its path would be taken for the end of it
-    (cd "$work/engine" && call_apptainer --silent build --sandbox "image-$1" "$from" >&2) ||
+    (cd "$work/engine" && call_apptainer --silent build ${plain_http:+"$plain_http"} --sandbox "image-$1" "$from" >&2) ||
         stop 3 "$program could not build the image $image_name"
     : >"$tree.env"
     case $from in

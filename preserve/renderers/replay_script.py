@@ -68,7 +68,7 @@ def _images(images: Mapping[str, ImagePin], numbers: Mapping[str, int]) -> Itera
         found = _REGISTRY.fullmatch(pin.reference)
         registry = found["name"] if found else ""
         digests = f"{pin.manifest_digest.hex} {pin.config_digest.hex}"
-        yield f"image {number} {_word(name)} {digests} {_word(registry)} {_word(pin.reference)}"
+        yield f"image {number} {_word(name)} {digests} {_word(registry)} {_word(_one_line(pin.reference))}"
 
 
 def _inputs(contents: Contents) -> Iterator[str]:
@@ -81,7 +81,7 @@ def _inputs(contents: Contents) -> Iterator[str]:
             yield f"inside {_word(path)} {_word(name)} {pin.sha256.hex}{executable}"
         else:
             origin = contents.plan.inputs[path].url or "the author's own disk"
-            yield f"absent {_word(path)} {pin.sha256.hex} {pin.size} {_word(origin)}{executable}"
+            yield f"absent {_word(path)} {pin.sha256.hex} {pin.size} {_word(_one_line(origin))}{executable}"
 
 
 def _environments(steps: Sequence[PlannedStep]) -> dict[tuple[tuple[str, str], ...], int]:
