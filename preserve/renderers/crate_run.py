@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from preserve.documents import archive
 from preserve.documents.archive import Contents
@@ -33,12 +33,13 @@ def actions(contents: Contents, files: Files) -> Iterator[Entity]:
     for step in contents.plan.steps:
         record = contents.records.get(step.id)
         if record is not None:
-            yield _job_action(step, record, files)
-            yield from _usage(record)
+            usage = tuple(_usage(record))
+            yield _job_action(step, record, files, usage)
+            yield from usage
     yield _run_action(contents, files)
 
 
-def _job_action(step: PlannedStep, record: Record, files: Files) -> Entity:
+def _job_action(step: PlannedStep, record: Record, files: Files, usage: Sequence[Entity]) -> Entity:
     engine = f"{record.engine.name} {record.engine.version}"
     entity: Entity = {
         "@id": action_id(step.id),
@@ -51,7 +52,7 @@ def _job_action(step: PlannedStep, record: Record, files: Files) -> Entity:
     }
     set_values(entity, "object", files.references(record.materials))
     set_values(entity, "result", files.references(record.products))
-    set_references(entity, "resourceUsage", [usage["@id"] for usage in _usage(record)])
+    set_references(entity, "resourceUsage", [used["@id"] for used in usage])
     return entity
 
 

@@ -30,20 +30,19 @@ sha256sum --quiet -c tagmanifest-sha256.txt manifest-sha256.txt
 sh data/replay.sh
 ```
 """
-_LAYOUT = """\
-## What lies where
-
-| path | what |
-|---|---|
-| `data/workflow/` | the declaration `preserve.yaml`, the lock, and `plan.json`: every command as it was run |
-| `data/replay.sh` | runs the plan with a shell and a container engine alone |
-| `data/inputs/`, `data/products/`, `data/results/` | the files, under their own names where a ZIP allows them |
-| `data/records/`, `data/logs/` | what each job read, made, used and printed |
-| `data/code/` | the code's history as a git bundle |
-| `data/oci/` | the container images, an OCI image layout that `docker load` takes as well |
-| `manifest-sha256.txt`, `tagmanifest-sha256.txt` | the digests (BagIt); the sha256 of the latter is the archive's id |
-| `ro-crate-metadata.json` | the same for machines: RO-Crate 1.1, Provenance Run Crate 0.5 |
-"""
+_PLACES = (
+    ("`data/workflow/`", "the declaration `preserve.yaml`, the lock, and `plan.json`: every command as it was run"),
+    ("`data/replay.sh`", "runs the plan with a shell and a container engine alone"),
+    ("`data/inputs/`", "data and code that steps read, under their own names where an archive allows them"),
+    ("`data/products/`", "what steps made on the way"),
+    ("`data/results/`", "what the analysis is for"),
+    ("`data/records/`, `data/logs/`", "what each job read, made, used and printed"),
+    ("`data/code/`", "the code's history as a git bundle"),
+    ("`data/oci/`", "the container images, an OCI image layout that `docker load` takes as well"),
+    ("`manifest-sha256.txt`", "sha256 of every file below `data/` (BagIt)"),
+    ("`tagmanifest-sha256.txt`", "sha256 of every file beside it; its own sha256 is the archive's id"),
+    ("`ro-crate-metadata.json`", "all of this for machines: RO-Crate 1.1, Provenance Run Crate 0.5"),
+)
 
 
 def render(contents: Contents) -> bytes:
@@ -56,7 +55,8 @@ def render(contents: Contents) -> bytes:
         *_notes(contents),
         "## Results\n",
         "\n".join(_results(contents)) + "\n",
-        _LAYOUT,
+        "## What lies where\n",
+        "\n".join(_places(contents)) + "\n",
     ]
     return "\n".join(parts).encode()
 
@@ -107,3 +107,14 @@ def _results(contents: Contents) -> Iterator[str]:
         pin, name = contents.pins[path], contents.names[path].removeprefix(archive.DATA)
         shown = in_markdown(path) if name.endswith("/" + path) else f"{in_markdown(path)} (data/{in_markdown(name)})"
         yield f"| {shown} | {size(pin.size)} | {pin.sha256.hex} |"
+
+
+def _places(contents: Contents) -> Iterator[str]:
+    """What the archive has; a folder that it has not is not named."""
+    folders = {name.split("/")[1] for name in contents.payload}
+    yield "| path | what |"
+    yield "|---|---|"
+    for place, what in _PLACES:
+        name = place.strip("`").removeprefix(archive.DATA).partition("/")[0]
+        if not place.startswith("`" + archive.DATA) or name in folders:
+            yield f"| {place} | {what} |"

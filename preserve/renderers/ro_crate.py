@@ -84,7 +84,8 @@ def _write(context: list[Any], graph: Iterable[Entity]) -> bytes:
 
     A lone surrogate, which JSON can bring in and UTF-8 cannot write, becomes a question mark.
     """
-    lines = ",\n".join("    " + json.dumps(entity, sort_keys=True, ensure_ascii=False) for entity in graph)
+    encoder = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
+    lines = ",\n".join("    " + encoder.encode(entity) for entity in graph)
     head = json.dumps(context, sort_keys=True)
     return f'{{\n  "@context": {head},\n  "@graph": [\n{lines}\n  ]\n}}\n'.encode(errors="replace")
 

@@ -136,6 +136,14 @@ def test_the_readme_says_what_to_fetch_first() -> None:
     assert Digest.of(b"remote") in text
 
 
+def test_the_readme_names_the_folders_that_are_there() -> None:
+    for without, there in (("", True), ("images", False)):
+        text = readme.render(small_archive.contents(without=without)).decode()
+        assert ("`data/oci/`" in text) == there
+        assert "`data/records/`, `data/logs/`" in text
+        assert "`data/replay.sh`" in text
+
+
 @pytest.mark.parametrize("render", [preview.render, readme.render])
 def test_a_recast_and_changed_code_are_named(render: Render) -> None:
     parent = Digest.of(b"parent")
