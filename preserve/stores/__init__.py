@@ -1,1 +1,1 @@
-"""Keep files by content."""
+"""Keep files: by content, and as archives."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from preserve.errors import MachineError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # file systems of clusters, mounted without locks
 
 

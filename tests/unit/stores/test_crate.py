@@ -285,8 +285,19 @@ def test_a_write_that_the_system_refuses_leaves_nothing(tmp_path: Path) -> None:
     out.mkdir()
     source.write_bytes(bytes(5_000_000))
     done = subprocess.run([sys.executable, "-c", WRITE, source, out / "x.zip"], check=True, capture_output=True)
-    assert done.stdout.startswith(b"MachineError no room for x.zip: 5.0 MB are needed")
+    assert done.stdout.decode().strip() == f"MachineError cannot write {out / 'x.zip'}: File too large"
     assert left_in(out) == []
+
+
+@pytest.mark.parametrize("size", [10, 3 * MEBIBYTE])  # written by the caller's thread, and by the other
+def test_a_disk_that_fills_meanwhile_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(MachineError, match=r"no room for x\.zip: .* MB are needed, .* MB are free"):
+        write_crate(tmp_path / "x.zip", [item("data/a", b"a" * size)])
+    assert left_in(tmp_path) == []
 
 
 KILLED = (
