@@ -30,6 +30,24 @@ TABLE = bag.manifest({name: Digest.of(data) for name, data in TAGS.items()})
 PASSPHRASE = "secret"  # noqa: S105  (of keys that live as long as a test)
 KINDS = {"ed25519": (), "rsa": ("-b", "2048"), "ecdsa": ("-b", "256")}
 
+AT_A_TERMINAL = """
+import os, pty, sys
+from pathlib import Path
+child, terminal = pty.fork()
+if child == 0:
+    from preserve.signatures import check, sign
+    check(b"data", sign(b"data", Path(sys.argv[1])))
+    print("SIGNED", flush=True)
+    os._exit(0)
+try:
+    while shown := os.read(terminal, 1000):
+        print(shown.decode())
+        if b"passphrase" in shown:
+            os.write(terminal, sys.argv[2].encode() + bytes([10]))
+except OSError:
+    pass  # the child has closed its side
+"""
+
 
 def keygen(*options: str, data: bytes = b"", environment: dict[str, str] | None = None) -> bytes:
     """Run ssh-keygen, which must be there."""
@@ -191,6 +209,14 @@ class TestKeysThatCannotSign:
         )
         assert "its passphrase is wrong, or there is no terminal" in done.stdout
         assert f"ssh-add {key}" in done.stdout
+
+    def test_a_passphrase_is_asked_for_on_the_terminal(self, keys: Keys) -> None:
+        key = keys.key("alice", passphrase=PASSPHRASE)
+        program = [sys.executable, "-c", AT_A_TERMINAL, str(key), PASSPHRASE]
+        done = subprocess.run(program, check=True, capture_output=True, text=True, timeout=60)
+        assert "Enter passphrase" in done.stdout
+        assert "SIGNED" in done.stdout
+        assert PASSPHRASE not in done.stdout
 
     def test_the_users_own_settings_are_not_seen(
         self, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
