@@ -217,6 +217,13 @@ def test_the_bag_is_valid(archived: Archived, judges: Judges) -> None:
         (archived.folder / "away").rename(archived.folder / archive.WORKFLOW)
 
 
+def test_the_citation_is_valid(archived: Archived, judges: Judges) -> None:
+    done = judges("cffconvert", "--validate", "--infile", str(archived.folder / archive.CITATION))
+    assert done.returncode == 0, done.stderr
+    done = judges("cffconvert", "--format", "bibtex", "--infile", str(archived.folder / archive.CITATION))
+    assert "author = {" in done.stdout, done.stderr
+
+
 def _tool(folder: Path, *command: str) -> str:
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, cwd=folder, env={"PATH": PATH, "HOME": str(folder)}
@@ -289,7 +296,9 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder / "key"
 
 
-def test_ssh_keygen_verifies_a_signature(author: Author, five_stages: Path, key: Path, tmp_path: Path) -> None:
+def test_ssh_keygen_verifies_a_signature(
+    author: Author, five_stages: Path, key: Path, judges: Judges, tmp_path: Path
+) -> None:
     file = author.archive(five_stages, name="signed")
     author.preserve(tmp_path, "sign", str(file), "--key", str(key))
     _tool(tmp_path, "unzip", "-q", str(file), "-d", "unpacked")
@@ -304,3 +313,5 @@ def test_ssh_keygen_verifies_a_signature(author: Author, five_stages: Path, key:
         env={"PATH": PATH},
     )
     assert done.returncode == 0, done.stderr
+    for judge in (("bagit.py", "--validate"), ("bdbag", "--validate", "full")):  # a signed bag is a bag
+        assert judges(*judge, str(tmp_path / "unpacked")).returncode == 0
