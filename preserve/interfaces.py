@@ -30,7 +30,8 @@ class RunRequest:
     """One command in one container.
 
     ``mounts`` come outer before inner; ``label`` names the run, so that what an unclean end leaves is found again.
-    ``interactive`` connects the caller's terminal instead of stdout and stderr.
+    ``interactive`` connects the caller's terminal instead of stdout and stderr. ``cpus_allowed`` are the numbers of
+    the CPUs it may run on (none: all); ``user`` (uid, gid) is somebody else than the caller, where an engine can.
     """
 
     image: ImagePin
@@ -42,6 +43,9 @@ class RunRequest:
     resources: Resources = Resources()
     label: str = ""
     interactive: bool = False
+    host_name: str = "preserve"
+    cpus_allowed: tuple[int, ...] = ()
+    user: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +67,8 @@ class Execution:
 class Engine(Protocol):
     """Runs containers, all with the same isolation (docs/reference/isolation.md).
 
-    Read-only root, no network unless asked, only the request's environment plus the image's own, fixed host name
-    ``preserve``, the caller's uid and gid, no capabilities, no new privileges, private /tmp, nothing of the host
+    Read-only root, no network unless asked, only the request's environment plus the image's own, the request's host
+    name (``preserve``), the caller's uid and gid, no capabilities, no new privileges, private /tmp, nothing of the host
     but the mounts. ``run`` may be called from several threads at once. No way out of ``run`` leaves a container:
     not an exception, a time-out, ``stop`` or the death (kill -9) of this process or of the engine's client.
     """
@@ -90,7 +94,7 @@ class Engine(Protocol):
         """Run and wait; both streams are written as they come, apart and complete, to files open for writing.
 
         Raises:
-            MachineError: the container could not be started.
+            MachineError: the container could not be started, or the engine cannot give it the ``user`` asked for.
         """
 
     def stop(self) -> None:

@@ -119,6 +119,8 @@ class ApptainerEngine:
             MachineError: the command was never started; the engine's own message says why.
         """
         program, image, guard = self._found(), self._loaded(request.image), self._guarding()
+        if request.user is not None:
+            raise MachineError("Apptainer runs containers as the caller", hint="another user: --engine docker")
         try:
             with self._scratch(guard, request.label) as scratch:
                 if self._stopping:
@@ -185,14 +187,15 @@ class ApptainerEngine:
         for stream in streams:
             stream.flush()
         limits = self.limits_enforced and request.resources.memory is not None
-        process = subprocess.Popen(
-            _command(program, image, request, scratch, limits=limits),
-            stdin=None if request.interactive else subprocess.DEVNULL,
-            stdout=None if request.interactive else streams[0],
-            stderr=None if request.interactive else streams[1],
-            env=self._child_environment(program, image, request, scratch),
-            start_new_session=not request.interactive,
-        )
+        with _on_cpus(request.cpus_allowed):
+            process = subprocess.Popen(
+                _command(program, image, request, scratch, limits=limits),
+                stdin=None if request.interactive else subprocess.DEVNULL,
+                stdout=None if request.interactive else streams[0],
+                stderr=None if request.interactive else streams[1],
+                env=self._child_environment(program, image, request, scratch),
+                start_new_session=not request.interactive,
+            )
         lower_limits(process.pid)
         return process
 
@@ -201,7 +204,7 @@ class ApptainerEngine:
     ) -> dict[str, str]:
         """Give the engine's environment: the container's variables in the form it hands on exactly, and our mark."""
         prefix = program.flavour.upper()
-        seen = environment.complete(image.environment, request.environment, terminal=request.interactive)
+        seen = environment.complete(image.environment, request)
         inside = {f"PRESERVE_{name}" if name in _SPECIAL else name: value for name, value in seen.items()}
         # the engine sets these two to the image's place on this machine; they cannot be unset inside
         inside |= {f"{prefix}_NAME": "", f"{prefix}_CONTAINER": ""}
@@ -332,7 +335,7 @@ def _command(
 ) -> tuple[str, ...]:
     """Give the argv: the isolation of docs/reference/isolation.md in Apptainer's words."""
     options = ["--containall", "--no-home", "--cleanenv", "--no-eval", "--no-privs"]
-    options += ["--hostname", environment.HOST_NAME, "--workdir", str(scratch / "work")]
+    options += ["--hostname", request.host_name, "--workdir", str(scratch / "work")]
     options += ["--pwd", request.working_folder]
     mounts = [Mount(source=image.files / name, target=f"/etc/{name}") for name in ("passwd", "group")]
     if not request.network:
@@ -379,6 +382,17 @@ def _script(flavour: str) -> str:
         "fi\n"
         'exec "$@"\n'
     )
+
+
+@contextlib.contextmanager
+def _on_cpus(allowed: tuple[int, ...]) -> Iterator[None]:
+    """Keep this thread on some CPUs (none: wherever it is): what it starts meanwhile stays there."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, allowed or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _last_line(stream: BinaryIO) -> str:

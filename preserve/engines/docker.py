@@ -253,16 +253,16 @@ class DockerEngine:
             self._connection().kill(name)
 
     def _configuration(self, client: APIClient, request: RunRequest, image: _Loaded) -> dict[str, Any]:
-        seen = environment.complete(image.environment, request.environment, terminal=request.interactive)
+        user = self._user if request.user is None else "{}:{}".format(*request.user)
         return dict(
             client.create_container_config(
                 image.id,
                 command=list(request.command),
                 entrypoint=[],
-                user=self._user,
+                user=user,
                 working_dir=request.working_folder,
-                environment=seen,
-                hostname=environment.HOST_NAME,
+                environment=environment.complete(image.environment, request),
+                hostname=request.host_name,
                 labels={LABEL: request.label},
                 tty=request.interactive,
                 stdin_open=request.interactive,
@@ -403,6 +403,7 @@ def _host_config(client: APIClient, request: RunRequest) -> HostConfig:
         # without network, a name server that no route leads to (RFC 5737): a look-up is then a counted attempt
         dns=None if request.network else [environment.NO_NAME_SERVER],
         cpu_period=100_000,
+        cpuset_cpus=",".join(map(str, request.cpus_allowed)) or None,
         cpu_quota=100_000 * resources.cpus,  # unlike NanoCpus not refused on a machine with fewer CPUs
         ulimits=[Ulimit(name="core", soft=0, hard=0), Ulimit(name="nofile", soft=1024, hard=4096)],
         log_config=LogConfig(type="none"),  # the streams are ours; the daemon keeps no second copy

@@ -335,6 +335,27 @@ def test_name_of_the_host(bench: Bench) -> None:
     assert bench.out("hostname", network=True) == "preserve\n"
 
 
+def test_another_name_of_the_host(bench: Bench) -> None:
+    assert bench.out("sh", "-c", "hostname; echo $HOSTNAME", host_name="elsewhere").split() == ["elsewhere"] * 2
+
+
+def test_chosen_cpus(bench: Bench) -> None:
+    here = os.sched_getaffinity(0)
+    for cpu in sorted(here)[:2]:
+        lines = bench.out("cat", "/proc/self/status", cpus_allowed=(cpu,)).splitlines()
+        assert f"Cpus_allowed_list:\t{cpu}" in lines
+    assert bench.out("nproc") == f"{len(here)}\n"
+    assert os.sched_getaffinity(0) == here
+
+
+def test_another_user_where_the_engine_can(bench: Bench) -> None:
+    if bench.kind == "docker":
+        assert bench.out("sh", "-c", "id -u; id -g", user=(12345, 23456)).split() == ["12345", "23456"]
+    else:
+        with pytest.raises(MachineError, match="as the caller"):
+            bench.run("true", user=(12345, 23456))
+
+
 def test_no_privileges(bench: Bench) -> None:
     status = dict(line.split(":\t", 1) for line in bench.out("cat", "/proc/self/status").splitlines())
     assert {name: int(value, 16) for name, value in status.items() if name.startswith("Cap")} == {

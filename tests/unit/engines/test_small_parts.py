@@ -6,12 +6,15 @@ import csv
 import io
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preserve.digest import Digest
+from preserve.documents.lockfile import ImagePin
 from preserve.engines.apptainer import ApptainerEngine, mount_option, read_version
 from preserve.engines.apptainer import facts as apptainer_facts
 from preserve.engines.docker import facts as docker_facts
@@ -20,7 +23,7 @@ from preserve.engines.frames import Demultiplexer
 from preserve.engines.network import no_routes
 from preserve.engines.prepared import fingerprint, remove_tree
 from preserve.errors import MachineError
-from preserve.interfaces import Mount
+from preserve.interfaces import Mount, RunRequest
 
 
 @given(
@@ -74,10 +77,14 @@ def test_other_programs_and_old_ones_are_refused(text: str) -> None:
 
 def test_environment_is_layered() -> None:
     image = image_environment(["PATH=/i", "A=1=2", "nonsense", "B="])
-    assert complete(image, {"B": "x"}, terminal=False) == {
+    digest = Digest.of(b"")
+    pin = ImagePin(reference="x", platform="y", manifest_digest=digest, config_digest=digest, diff_ids=())
+    request = RunRequest(image=pin, command=(), environment={"B": "x"})
+    assert complete(image, request) == {
         "PATH": "/i", "HOME": "/tmp", "HOSTNAME": "preserve", "A": "1=2", "B": "x",
     }  # fmt: skip
-    assert complete({}, {}, terminal=True)["TERM"] == "xterm"
+    assert complete({}, replace(request, interactive=True))["TERM"] == "xterm"
+    assert complete({}, replace(request, host_name="elsewhere"))["HOSTNAME"] == "elsewhere"
 
 
 def test_routes_are_read_by_name() -> None:
