@@ -170,9 +170,8 @@ def is_result(plan: Plan, path: str) -> bool:
 
 def rule_of(plan: Plan, path: str) -> str | None:
     """Give the rule (canonical JSON) by which a product is judged; ``None``: it is no result."""
-    if path in plan.results:
-        return plan.results[path]
-    return next((r for name, r in plan.results.items() if name.endswith("/") and path.startswith(name)), None)
+    folders = (path[: end + 1] for end, sign in enumerate(path) if sign == "/")
+    return next((plan.results[name] for name in (path, *folders) if name in plan.results), None)
 
 
 def expected_files(contents: Contents) -> dict[str, FilePin]:
