@@ -17,7 +17,7 @@ SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 GIB = 1 << 30
 _SETTINGS = {
     "core.bigFileThreshold": "32m",  # larger files are not held in memory, and no deltas are sought for them
-    "core.commitGraph": "false",  # the next three are shortcuts through the history, and change its order in a pack
+    "core.commitGraph": "false",  # the next three are shortcuts through the history: stale ones err, and a pack's order follows them
     "core.multiPackIndex": "false",
     "pack.useBitmaps": "false",
     "core.hooksPath": "/dev/null",
