@@ -11,7 +11,7 @@ from preserve.sources.work_tree import Repository, look_at
 
 REF = "refs/heads/preserved"
 # Nothing is taken over from the packs that are there, and one thread searches: so their state cannot show.
-_PACKING = ("--revs", "--stdout", "--quiet", "--threads=1", "--no-reuse-delta", "--no-reuse-object")
+_PACKING = ("--revs", "--stdout", "--quiet", "--threads=1", "--no-reuse-object", "--delta-base-offset")
 
 
 def header(commit: str) -> bytes:
@@ -61,9 +61,7 @@ def _write(scratch: Scratch, commit: str, beside: Path, repository: Repository) 
     with beside.open("wb") as stream:
         stream.write(header(commit))
         stream.flush()  # git writes on behind it
-        answer = scratch.git(
-            "pack-objects", *_PACKING, "--delta-base-offset", chunks=(f"{commit}\n".encode(),), stdout=stream
-        )
+        answer = scratch.git("pack-objects", *_PACKING, chunks=(f"{commit}\n".encode(),), stdout=stream)
         if answer.exit_code != 0:
             raise _incomplete(commit, repository, answer.reason)
         os.fsync(stream.fileno())

@@ -60,6 +60,7 @@ class TestSameBytes:
         [
             ("gc", "-q", "--aggressive", "--prune=now"),
             ("repack", "-qadfb", "--depth=3", "--window=2"),
+            ("-c", "pack.compression=1", "repack", "-qadF"),
             ("repack", "-qd", "--write-midx", "--write-bitmap-index"),
             ("commit-graph", "write", "--reachable"),
             ("tag", "early", "HEAD~9"),
