@@ -17,7 +17,8 @@ SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 GIB = 1 << 30
 _SETTINGS = {
     "core.bigFileThreshold": "32m",  # larger files are not held in memory, and no deltas are sought for them
-    "core.commitGraph": "false",  # the next three are shortcuts through the history: stale ones err, and a pack's order follows them
+    # Three shortcuts through the history: stale ones err, and the order in a pack follows them.
+    "core.commitGraph": "false",
     "core.multiPackIndex": "false",
     "pack.useBitmaps": "false",
     "core.hooksPath": "/dev/null",
