@@ -145,15 +145,15 @@ class Session:
 
 def session(root: Path, engine: str, docker_host: str = "") -> Session:
     """A session with a clean environment."""
-    environment = {"PATH": PATH, "HOME": str(root), "DOCKER_HOST": docker_host or f"unix://{root}/no.sock"}
+    environment = {"PATH": PATH, "HOME": f"{root}.home", "DOCKER_HOST": docker_host or f"unix://{root}/no.sock"}
     return Session(root=root, engine=engine, environment=environment)
 
 
-def commit(root: Path, message: str = "Start") -> None:
-    """Commit all there is."""
+def commit(root: Path, message: str = "Start", *, what: str = ".") -> None:
+    """Commit all there is, or ``what``."""
     identity = ("-c", "user.name=Tester", "-c", "user.email=tester@example.org")
     times = {"GIT_AUTHOR_DATE": "@1700000000 +0000", "GIT_COMMITTER_DATE": "@1700000000 +0000"}
-    for command in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", message)):
+    for command in (("init", "-q"), ("add", what), ("commit", "-q", "-m", message)):
         subprocess.run(["git", *identity, *command], check=True, cwd=root, env={"PATH": PATH, **times})
 
 

@@ -206,7 +206,8 @@ def _code(folder: Folder, plan: Plan, allow_dirty: bool, scratch: Path) -> tuple
     origin = read_origin(folder)
     if origin is not None:
         return {name: (origin.code[name], path) for name, path in origin.files.items()}, []
-    changed = uncommitted(folder.root, plan.source, plan.sources)
+    made = (*plan.inputs, *folder.placed())
+    changed = uncommitted(folder.root, plan.source, plan.sources, not_code=made)
     if changed and not allow_dirty:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UserError(
@@ -217,7 +218,7 @@ def _code(folder: Folder, plan: Plan, allow_dirty: bool, scratch: Path) -> tuple
     bundle(folder.root, plan.source.commit, file)
     found: Sources = {BUNDLE: (hash_file(file), file)}
     if changed:
-        data = patch(folder.root, plan.source.commit)
+        data = patch(folder.root, plan.source.commit, changed)
         found[PATCH] = (pin_of_bytes(data), data)
     return found, [f"uncommitted changes are stored as a patch: {', '.join(changed[:3])}"] if changed else []
 

@@ -15,16 +15,16 @@ from preserve.documents.archive import BUNDLE, DATA, OCI, PATCH, Contents, is_re
 from preserve.documents.comparison import Comparison, Judged, required
 from preserve.documents.lockfile import InputPin, Lock
 from preserve.documents.plan import Plan, PlannedStep
-from preserve.documents.planning import make_plan
+from preserve.documents.planning import accepting, make_plan
 from preserve.documents.reading import parse_parameter, read_workflow
 from preserve.documents.record import Artifact, Record
 from preserve.documents.verification import Verification
-from preserve.errors import DigestMismatch, UserError
+from preserve.errors import DigestMismatch, MachineError, UserError
 from preserve.interfaces import Progress
 from preserve.operations.folder import Folder, Situation, write_file
 from preserve.operations.opened import Opened, open_archive
 from preserve.operations.origin import code_file, write_origin
-from preserve.operations.places import Settings
+from preserve.operations.places import Settings, bring
 from preserve.operations.run import Options, Outcome, run_plan
 from preserve.operations.verify import Choices as Checks
 from preserve.operations.verify import verify
@@ -81,12 +81,17 @@ def replay(
     verification = verify(path, checks, progress=progress)
     _refuse_damaged(path, verification)
     say(f"archive {verification.archive_id}: {verification.trust}")
-    with open_archive(path) as opened, _working_folder(choices.keep) as folder, folder.held():
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(open_archive(path))
+        _require_same(path, opened, verification)
         situation = _situation(opened, choices)
         _refuse_network(situation.plan, choices)
-        _lay_out(opened, folder, situation, choices, progress)
+        _require_inputs(opened, choices)
         recast = situation.plan != opened.contents.plan
         chosen = _steps_to_run(situation.plan, choices, recast=recast)
+        folder = stack.enter_context(_working_folder(choices.keep))
+        stack.enter_context(folder.held())
+        _lay_out(opened, folder, situation, settings, choices, progress)
         hashes = folder.hashes()
         _seed(opened, folder, hashes, frozenset(opened.contents.records) - chosen, progress)
         options = Options(jobs=choices.jobs, only=choices.only)
@@ -111,9 +116,15 @@ def _refuse_damaged(path: Path, verification: Verification) -> None:
     if more > 0:
         lines.append(f"and {more} more")
     raise DigestMismatch(
-        f"{path} is damaged; nothing was run\n" + "\n".join(lines),
+        f"{path} is refused; nothing was run\n" + "\n".join(lines),
         hint="get the archive again from where it came from",
     )
+
+
+def _require_same(path: Path, opened: Opened, verification: Verification) -> None:
+    """See that what is read from now on is what was verified: every byte hangs on the archive's id."""
+    if opened.archive_id != verification.archive_id:
+        raise DigestMismatch(f"{path} changed while it was verified; nothing was run", hint="leave it alone meanwhile")
 
 
 @contextlib.contextmanager
@@ -155,9 +166,7 @@ def _recast(opened: Opened, choices: Choices) -> tuple[Plan, Lock]:
     data = {path: pin for path, pin in replaced.items() if path in plan.inputs}
     inputs = {path: InputPin(sha256=pin.sha256, size=pin.size) for path, pin in data.items()}
     lock = replace(lock, inputs={**lock.inputs, **inputs})
-    workflow = read_workflow(opened.documents["preserve.yaml"], "preserve.yaml of the archive")
-    declared = {path: replace(workflow.inputs[path], url=None, sha256=pin.sha256) for path, pin in data.items()}
-    workflow = replace(workflow, inputs={**workflow.inputs, **declared})
+    workflow = accepting(read_workflow(opened.documents["preserve.yaml"], "preserve.yaml of the archive"), lock)
     given = dict(parse_parameter(text, workflow) for text in choices.parameters)
     draft = make_plan(workflow, lock, tracked=frozenset(plan.sources), parameters={**plan.parameters, **given})
     code = {path: pin for path, pin in replaced.items() if path in plan.sources}
@@ -180,9 +189,11 @@ def _refuse_network(plan: Plan, choices: Choices) -> None:
         )
 
 
-def _lay_out(opened: Opened, folder: Folder, situation: Situation, choices: Choices, progress: Progress) -> None:
+def _lay_out(
+    opened: Opened, folder: Folder, situation: Situation, settings: Settings, choices: Choices, progress: Progress
+) -> None:
     """Put images, inputs, code and documents where a run looks for them."""
-    contents, plan = opened.contents, situation.plan
+    contents = opened.contents
     places = {contents.names[path]: path for path in situation.pins if path not in choices.inputs}
     places |= {name: _below(folder, code_file(folder, name)) for name in (BUNDLE, PATCH)}
     images = _below(folder, folder.layout)
@@ -192,25 +203,42 @@ def _lay_out(opened: Opened, folder: Folder, situation: Situation, choices: Choi
     for path, file in choices.inputs.items():
         (folder.root / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder.root / path)
-    _require_inputs(folder, plan, contents)
+        (folder.root / path).chmod(0o755 if situation.pins[path].executable else 0o644)
     for name, data in situation.documents.items():
         write_file(folder.root / name, data)
     write_origin(folder, opened.archive_id)
+    if "images" in contents.without:
+        _fetch_images(folder, situation.plan, settings, progress)
+
+
+def _fetch_images(folder: Folder, plan: Plan, settings: Settings, progress: Progress) -> None:
+    """Get the images of an archive without images from where they came, each by its digest."""
+    for name in sorted({step.image for step in plan.steps}):
+        pin = plan.images[name]
+        try:
+            bring(pin, folder, settings, progress)
+        except (UserError, MachineError) as error:
+            raise MachineError(
+                f"the archive was made without images, and {name} ({pin.manifest_digest}) cannot be had from "
+                f"{pin.reference}: {error.message}",
+                hint="ask its author for an archive with images",
+            ) from error
 
 
 def _below(folder: Folder, path: Path) -> str:
     return path.relative_to(folder.root).as_posix()
 
 
-def _require_inputs(folder: Folder, plan: Plan, contents: Contents) -> None:
+def _require_inputs(opened: Opened, choices: Choices) -> None:
     """Say which inputs an archive without inputs needs."""
-    missing = [path for path in plan.inputs if not (folder.root / path).exists()]
+    contents = opened.contents
+    missing = [path for path in contents.plan.inputs if path not in choices.inputs and not contents.holds(path)]
     if missing:
         pin = contents.plan.inputs[missing[0]]
-        source = f"from {pin.url}" if pin.url else "from its author"
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise UserError(
-            f"the archive was made without inputs: {missing[0]} ({pin.sha256}) is needed",
-            hint=f"get it {source}, then: --input {missing[0]}=FILE",
+            f"the archive was made without inputs: {missing[0]} ({pin.sha256}) is needed{more}",
+            hint=f"get it from {pin.url or 'its author'}, then: --input {missing[0]}=FILE",
         )
 
 

@@ -16,7 +16,8 @@ from preserve.interfaces import Archive
 from preserve.oci import MAX_DOCUMENT, Descriptor, Image, read_image
 from preserve.stores.damage import Damaged, damaged
 
-MAX_RATIO = 1100  # deflate cannot do more than 1032; what claims to is a bomb of another kind
+MAX_RATIO = 100  # programs shrink to a half or a tenth; only a bomb has more than this of nothing
+HARMLESS = 1 << 28  # bytes that a layer may unpack to whatever its ratio: a second's work
 MAX_LAYER = 1 << 40  # bytes of one unpacked layer
 PIECE = 1 << 20
 
@@ -92,7 +93,7 @@ def _layer_fault(store: Archive, layer: Descriptor, diff_id: Digest) -> Iterator
         for piece in _unpacked(store.chunks(_name(layer.digest))):
             state.update(piece)
             size += len(piece)
-            if size > min(MAX_LAYER, MAX_RATIO * max(layer.size, 1)):
+            if size > min(MAX_LAYER, max(HARMLESS, MAX_RATIO * layer.size)):
                 yield Finding(path=_name(layer.digest), problem="unpacks to more than can be: not unpacked further")
                 return
     except zlib.error as error:
