@@ -30,9 +30,10 @@ JUDGES = Path(__file__).resolve().parent.parent / ".judges" / "bin" / "python"  
 
 
 class Measured(NamedTuple):
-    """Wall-clock seconds and peak memory (MB) of one process."""
+    """Wall-clock and processor seconds (all its threads), and peak memory (MB) of one process."""
 
     seconds: float
+    processor: float
     memory: float
 
 
@@ -111,7 +112,7 @@ def measured(*command: str | Path) -> Measured:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{command} failed ({process.returncode})")
-    return Measured(seconds=seconds, memory=usage.ru_maxrss / 1e3)
+    return Measured(seconds=seconds, processor=usage.ru_utime + usage.ru_stime, memory=usage.ru_maxrss / 1e3)
 
 
 def measured_sums(top: Path) -> Measured:
@@ -122,7 +123,11 @@ def measured_sums(top: Path) -> Measured:
 
 def line(what: str, ours: Measured, floor: float, of: str) -> None:
     """Print one figure."""
-    print(f"  {what:8} {ours.seconds:7.2f} s {ours.seconds / floor:6.2f} x {of:26} {ours.memory:6.0f} MB", flush=True)
+    print(
+        f"  {what:8} {ours.seconds:7.2f} s {ours.seconds / floor:6.2f} x {of:24} "
+        f"{ours.processor:6.2f} CPU s {ours.memory:5.0f} MB",
+        flush=True,
+    )
 
 
 def compare(top: Path, size: int, count: int) -> None:
@@ -149,7 +154,7 @@ def compare(top: Path, size: int, count: int) -> None:
     line("unpack", run["unpack"], lasting, "sha256sum + cp + sync")
     if JUDGES.exists():
         theirs = measured(JUDGES, "-m", "bagit", "--validate", "--quiet", top / "out")
-        line("verify", run["verify"], theirs.seconds, f"bagit.py ({theirs.seconds:.2f} s, 1 CPU)")
+        line("verify", run["verify"], theirs.seconds, f"bagit.py ({theirs.seconds:.1f} s, {theirs.processor:.1f} CPU)")
 
 
 def main() -> None:
