@@ -13,6 +13,13 @@ from preserve.comparators.leaves import Reader
 
 # name: module below this package, colon, class. The order decides where two readers are equally sure.
 BUILT_INS: Mapping[str, str] = {
+    "svg": "svg:Svg",
+    "postscript": "postscript:PostScript",
+    "yoda": "yoda:Yoda",
+    "pyhf": "pyhf:Pyhf",
+    "hdf5": "hdf5:Hdf5",
+    "arrow": "arrow:Arrow",
+    "image": "image:Image",
     "npy": "npy:Npy",
     "npz": "npy:Npz",
     "json": "json:Json",

@@ -1,0 +1,141 @@
+"""Leaves of contents at hand, and what readers check about all of theirs: their number, their names, a file's size."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from preserve.comparators.leaves import Leaf, Limits, TooMuch, Unreadable
+from preserve.digest import Digest
+
+_DECIMAL = r"[-+]?(?:(\d+\.\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+)|\d+)"  # 1: not a whole number
+_APART = re.compile(rf"(?<![\w.#]){_DECIMAL}(?![\w.#])")  # by itself: not a part of a name (x2, 16#FF, 1.2.3)
+_PACKED = re.compile(_DECIMAL)  # as SVG writes paths: M10-20L3.5
+_LEADING_ZERO = re.compile(r"[-+]?0\d")
+_EXACT_DIGITS = 15  # a whole number of so many digits is exactly one double
+_DOUBLE_DIGITS = 17  # and no double needs more
+HOLE = "\0"  # where a number was taken out of a text; formats of text have no such character
+
+
+def text(path: str, content: str, *, volatile: bool = False) -> Leaf:
+    """A text that must be equal, or (``volatile``) one that never decides."""
+    kind, digest = ("volatile" if volatile else "text"), Digest.of(content.encode("utf-8", "surrogatepass"))
+    return Leaf(path=path, kind=kind, load=lambda: content, digest=digest)  # type: ignore[arg-type]
+
+
+def opaque(path: str, content: bytes) -> Leaf:
+    """Bytes of which only equality can be said; they are not kept."""
+    digest = Digest.of(content)
+    return Leaf(path=path, kind="opaque", load=lambda: digest, digest=digest)
+
+
+def unreadable(path: str, reason: str) -> Leaf:
+    """Say why a part could not be read."""
+    return Leaf(path=path, kind="unreadable", load=lambda: reason)
+
+
+def number(path: str, values: Any) -> Leaf:
+    """One number, or an array (or nested list) of any shape."""
+    array = as_array(values)
+    return Leaf(path=path, kind="num", load=lambda: array, digest=digest_of(array))
+
+
+def pixels(path: str, array: np.ndarray[Any, Any]) -> Leaf:
+    """An image: uint8, (height, width, channels)."""
+    return Leaf(path=path, kind="pixels", load=lambda: array, digest=digest_of(array))
+
+
+def document(path: str, value: Any) -> Leaf:
+    """A small structure of JSON's types, as one text."""
+    return text(path, json.dumps(value, sort_keys=True, ensure_ascii=False))
+
+
+def as_array(values: Any) -> np.ndarray[Any, Any]:
+    """Give an array; whole numbers too long for 64 bits become floats only where they are exactly that.
+
+    Raises:
+        Unreadable: it holds objects (never loaded as such) or such a number.
+    """
+    try:
+        array = np.asarray(values)
+    except (ValueError, OverflowError) as error:
+        raise Unreadable(f"is not an array: {error}") from error
+    if array.dtype.hasobject:
+        raise Unreadable("holds objects, not numbers")
+    return array
+
+
+def digest_of(array: np.ndarray[Any, Any]) -> str:
+    """Digest of an array's dtype, shape and content."""
+    return content_digest(array.dtype, array.shape, hashlib.sha256(np.ascontiguousarray(array).tobytes()))
+
+
+def content_digest(dtype: np.dtype[Any], shape: tuple[int, ...], content: Any) -> str:
+    """Digest of an array whose bytes (row by row) were fed to ``content``, a hash of hashlib."""
+    return Digest.of(f"{dtype.descr} {shape} {content.hexdigest()}".encode())
+
+
+def numbers_apart(content: str, *, packed: bool = False) -> tuple[str, list[float]]:
+    """Split a text into what is left with a hole for every number, and the numbers in order.
+
+    Numbers that are not one double (whole numbers of more than 15 digits, fractions of more than 17) or that begin with
+    a zero too many stay in the text, so that the two parts together lose nothing but spelling. ``packed``: numbers may
+    touch letters and each other.
+    """
+    found: list[float] = []
+
+    def taken(match: re.Match[str]) -> str:
+        digits = sum(character.isdigit() for character in match[0].lower().partition("e")[0])
+        if digits > (_DOUBLE_DIGITS if match[1] else _EXACT_DIGITS) or _LEADING_ZERO.match(match[0]):
+            return match[0]
+        found.append(float(match[0]))
+        return HOLE
+
+    return (_PACKED if packed else _APART).sub(taken, content), found
+
+
+def kept(leaves: Iterator[Leaf], limits: Limits) -> Iterator[Leaf]:
+    """Pass leaves on, each under a path of its own: the second of a name is ``name#2``.
+
+    Raises:
+        TooMuch: there are more than ``limits.leaves``.
+    """
+    seen: dict[str, int] = {}
+    for count, leaf in enumerate(leaves, 1):
+        if count > limits.leaves:
+            raise TooMuch(f"more than {limits.leaves} parts")
+        times = seen[leaf.path] = seen.get(leaf.path, 0) + 1
+        yield leaf if times == 1 else replace(leaf, path=f"{leaf.path}#{times}")
+
+
+def read_bytes(file: Path, limits: Limits) -> bytes:
+    """Give a file's content.
+
+    Raises:
+        TooMuch: it is longer than ``limits.bytes``.
+    """
+    with file.open("rb") as stream:
+        content = stream.read(limits.bytes + 1)
+    if len(content) > limits.bytes:
+        raise TooMuch(f"longer than {limits.bytes} bytes")
+    return content
+
+
+def read_text(file: Path, limits: Limits) -> str:
+    """Give a file's content as text.
+
+    Raises:
+        TooMuch: it is longer than ``limits.bytes``.
+        Unreadable: it is not UTF-8.
+    """
+    try:
+        return read_bytes(file, limits).decode()
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"is not UTF-8: {error}") from error
