@@ -42,7 +42,7 @@ def patch(folder: Path, commit: str, paths: Collection[str] = (), *, search_path
             for name in names
             for kind, made in _entry(scratch, repository.top / name)
         )
-        _done(scratch.git("update-index", "--replace", "-z", "--index-info", chunks=entries))  # "0 …", removed, first
+        _done(scratch.git("update-index", "-z", "--index-info", chunks=entries))  # "0 …", removed, first
         tree = _done(scratch.git("write-tree", "--missing-ok")).decode().strip()
         return _done(scratch.git("diff-tree", *_FORM, commit, tree))
 
