@@ -1,4 +1,4 @@
-"""Everything that can be plugged in, on one page. Read this first.
+"""Everything that can be plugged in, on one page. Read this first. (Readers of result files: comparators/leaves.py.)
 
 Each interface has a dict of built-ins in its room, and one contract suite in tests/contract/.
 """
@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from preserve.documents.comparison import Judged
 from preserve.documents.lockfile import ImagePin
-from preserve.documents.record import Artifact
 from preserve.documents.workflow import Resources
 
 
@@ -132,18 +130,6 @@ class Transport(Protocol):
             DigestMismatch: the place gave other bytes than the pin says.
             MachineError: the place cannot be reached or refuses.
         """
-
-
-class Comparator(Protocol):
-    """Compares a product of a replay with the recorded one."""
-
-    name: str
-
-    def accepts(self, path: str) -> bool:
-        """Whether this comparator understands files of this name."""
-
-    def compare(self, path: str, recorded: Artifact | None, found: Artifact | None, required: str) -> Judged:
-        """Compare two files; ``None`` stands for one that is not there. ``required`` is what the author asks for."""
 
 
 class Archive(Protocol):

@@ -1,8 +1,1 @@
-"""Compare two products: one file per kind of reader."""
-
-from __future__ import annotations
-
-from preserve.comparators.exact import Exact
-from preserve.interfaces import Comparator
-
-BUILT_IN: tuple[Comparator, ...] = (Exact(),)  # the first that accepts a file compares it
+"""Compare two files: readers make leaves of them, leaves are compared, and a policy makes verdicts of the facts."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA = "preserve/comparison/1"
 ORDER = ("identical", "equivalent", "tolerated", "compatible", "different")  # the worst wins, to the right
-OUTSIDE = ("excluded", "uncomparable", "extra", "missing")  # not on that scale; these are worse than any on it
+OUTSIDE = ("excluded", "uncomparable", "extra", "missing")  # not on that scale
 REQUIRABLE = ("identical", "equivalent", "tolerated", "compatible", "advisory")
-DEFAULT = "equivalent"
 RECAST = "recast"
+_WORSE = ("excluded", *ORDER, "uncomparable", "extra", "missing")  # what is excluded says nothing; the last never pass
+
+
+def worst(verdicts: Iterable[str], *, least: str) -> str:
+    """Give the worst of some verdicts; ``least`` where there is none worse."""
+    return max((*verdicts, least), key=_WORSE.index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +35,25 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What is not the same about two executions: of ``steps``, ``what`` (``engine``, ``CPU``), and both values."""
+
+    steps: tuple[str, ...]
+    what: str
+    recorded: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All results. ``recast``: something was replaced on purpose, so that this is no test of reproduction."""
+    """All results, and what else differs between the two executions (``changes``): where a difference may come from.
+
+    ``recast``: something was replaced on purpose, so that this is no test of reproduction.
+    """
 
     results: tuple[Judged, ...]
     recast: bool = False
+    changes: tuple[Change, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -48,7 +66,7 @@ class Comparison:
         if self.recast:
             return RECAST
         counting = [r.verdict for r in self.results if r.required != "advisory"] or [r.verdict for r in self.results]
-        return max(counting, key=(*ORDER, *OUTSIDE).index, default="uncomparable")
+        return worst(counting, least="excluded") if counting else "uncomparable"
 
     def to_json(self) -> dict[str, Any]:
         """Give the document that ``--json`` prints."""
@@ -63,12 +81,10 @@ class Comparison:
             }
             for r in self.results
         ]
-        return {"schema": SCHEMA, "passed": self.passed, "verdict": self.verdict, "results": rows}
-
-
-def required(rule: str | None) -> str:
-    """What a result's rule (its canonical JSON in the plan; ``None``: no rule) asks for."""
-    return DEFAULT if rule is None else str(json.loads(rule).get("require", DEFAULT))
+        changes = [
+            {"steps": list(c.steps), "what": c.what, "recorded": c.recorded, "found": c.found} for c in self.changes
+        ]
+        return {"schema": SCHEMA, "passed": self.passed, "verdict": self.verdict, "results": rows, "changes": changes}
 
 
 def passes(verdict: str, wanted: str) -> bool:

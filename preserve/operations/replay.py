@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from preserve import comparators
 from preserve.digest import FilePin, hash_file
-from preserve.documents.archive import BUNDLE, DATA, OCI, PATCH, Contents, is_result, rule_of
-from preserve.documents.comparison import Comparison, Judged, required
+from preserve.documents.archive import BUNDLE, DATA, OCI, PATCH, Contents, is_result
+from preserve.documents.comparison import Comparison, Judged
 from preserve.documents.lockfile import InputPin, Lock
 from preserve.documents.plan import Plan, PlannedStep
 from preserve.documents.planning import accepting, make_plan
 from preserve.documents.reading import parse_parameter, read_workflow
-from preserve.documents.record import Artifact, Record
+from preserve.documents.record import Record
 from preserve.documents.verification import Verification
 from preserve.errors import DigestMismatch, MachineError, UserError
 from preserve.interfaces import Progress
-from preserve.operations.folder import Folder, Situation, write_file
+from preserve.operations.folder import Folder, Situation, pin_of, write_file
+from preserve.operations.judged import Pair, Version, declared_policy, judged, recorded_files
 from preserve.operations.opened import Opened, open_archive
 from preserve.operations.origin import code_file, write_origin
 from preserve.operations.places import Settings, bring
@@ -99,7 +99,7 @@ def replay(
             outcome = run_plan(folder, situation, hashes, settings, options, progress=progress, say=say)
         finally:
             hashes.save()
-        judged = _judged(opened.contents, outcome, chosen, choices)
+        judged = _judged(opened, folder, outcome, chosen, choices)
     return Replayed(
         verification=verification,
         comparison=Comparison(results=judged, recast=recast),
@@ -286,19 +286,34 @@ def _files_of(contents: Contents, record: Record) -> list[str]:
     ]
 
 
-def _judged(contents: Contents, outcome: Outcome, chosen: frozenset[str], choices: Choices) -> tuple[Judged, ...]:
-    """Judge the results; of ``--only``, those of the chosen steps, or all their products if they make no result."""
+def _judged(
+    opened: Opened, folder: Folder, outcome: Outcome, chosen: frozenset[str], choices: Choices
+) -> tuple[Judged, ...]:
+    """Judge the results; of ``--only``, those of the chosen steps, or all their products if they make no result.
+
+    Recorded files come from the archive, found ones from the replayed folder, where the run has put them.
+    """
+    contents = opened.contents
     recorded = {p.path: p for s, r in contents.records.items() if _counts(s, chosen, choices) for p in r.products}
     found = {p.path: p for s, r in outcome.records.items() if _counts(s, chosen, choices) for p in r.products}
     paths = sorted(recorded.keys() | found.keys())
     results = [path for path in paths if is_result(outcome.plan, path) or is_result(contents.plan, path)]
-    return tuple(_judge(path, recorded.get(path), found.get(path), outcome.plan) for path in results or paths)
+    wanted = results or paths
+    policies = {path: declared_policy(outcome.plan, path) for path in wanted}
+    with recorded_files(opened, wanted) as archived:
+        return judged(
+            [
+                Pair(
+                    path=path,
+                    declared=policies[path][0],
+                    policy=policies[path][1],
+                    recorded=Version(pin=pin_of(recorded[path]), file=archived.get(path)) if path in recorded else None,
+                    found=Version(pin=pin_of(found[path]), file=folder.root / path) if path in found else None,
+                )
+                for path in wanted
+            ]
+        )
 
 
 def _counts(step: str, chosen: frozenset[str], choices: Choices) -> bool:
     return not choices.only or step in chosen
-
-
-def _judge(path: str, recorded: Artifact | None, found: Artifact | None, plan: Plan) -> Judged:
-    comparator = next(one for one in comparators.BUILT_IN if one.accepts(path))
-    return comparator.compare(path, recorded, found, required(rule_of(plan, path)))

@@ -1,0 +1,97 @@
+"""Pairs of files to verdicts: what replay and diff have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from preserve.comparators.comparing import FileFacts, Sides, compare_files
+from preserve.comparators.judging import Compared, judge
+from preserve.comparators.leaves import Limits
+from preserve.digest import FilePin
+from preserve.documents.comparison import Judged
+from preserve.documents.plan import Plan
+from preserve.documents.policy import Policy, read_policy
+from preserve.operations.opened import Opened
+from preserve.stores.unpacking import unpack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One of the two files: its content's pin, and where its bytes are (``None``: not at hand)."""
+
+    pin: FilePin
+    file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A file of both sides, and how it is to be judged; ``declared`` names the policy's entry under ``results:``."""
+
+    path: str
+    declared: str
+    policy: Policy
+    recorded: Version | None
+    found: Version | None
+
+
+LIMITS = Limits()
+
+
+def judged(pairs: Sequence[Pair], limits: Limits = LIMITS) -> tuple[Judged, ...]:
+    """Compare the pairs and judge them together.
+
+    Raises:
+        UserError: a rule matches nothing.
+        MachineError: no room for members that have to be unpacked.
+    """
+    return judge(
+        [
+            Compared(path=one.path, declared=one.declared, policy=one.policy, facts=facts_of(one, limits))
+            for one in pairs
+        ]
+    )
+
+
+def facts_of(pair: Pair, limits: Limits) -> FileFacts:
+    """Compare one pair; where a policy has rules, leaves are named even if the bytes are equal: rules must match."""
+    recorded, found = pair.recorded, pair.found
+    sides = Sides(
+        name=pair.path,
+        recorded=recorded.pin if recorded else None,
+        found=found.pin if found else None,
+        recorded_file=recorded.file if recorded else None,
+        found_file=found.file if found else None,
+    )
+    return compare_files(sides, limits, read_equal=bool(pair.policy.rules))
+
+
+def declared_policy(plan: Plan, path: str) -> tuple[str, Policy]:
+    """Give the entry under ``results:`` that a product belongs to, and its policy: the default for what is no result.
+
+    Raises:
+        UserError: the policy cannot be read.
+    """
+    if path in plan.results:
+        return path, read_policy(plan.results[path])
+    folder = next((name for name in plan.results if name.endswith("/") and path.startswith(name)), None)
+    return folder or path, read_policy(plan.results[folder] if folder else None)
+
+
+@contextlib.contextmanager
+def recorded_files(opened: Opened, paths: Sequence[str]) -> Iterator[Mapping[str, Path]]:
+    """Unpack products of an archive for as long as they are looked at; those that are not inside are left out.
+
+    Raises:
+        DigestMismatch: the archive is damaged.
+        MachineError: no room.
+    """
+    contents = opened.contents
+    inside = {path: contents.names[path] for path in paths if path in contents.names and contents.holds(path)}
+    with tempfile.TemporaryDirectory(prefix="preserve-recorded-") as scratch:
+        target = Path(scratch)
+        unpack(opened.store, target, {name: contents.payload[name] for name in inside.values()})
+        yield {path: target / name for path, name in inside.items()}
