@@ -14,10 +14,10 @@ from preserve.digest import Digest, FilePin
 from preserve.documents import archive as names
 from preserve.documents.archive import Contents, contents_of
 from preserve.documents.lockfile import ImagePin, Lock
-from preserve.documents.plan import Plan, PlannedStep
+from preserve.documents.planning import make_plan
+from preserve.documents.reading import read_workflow
 from preserve.documents.record import Artifact, EngineUsed, ImageUsed, Machine, Record, step_key
 from preserve.documents.verification import Verification
-from preserve.documents.workflow import Resources
 from preserve.errors import DigestMismatch
 from preserve.interfaces import Silent
 from preserve.operations.derived import is_executable, payload_files, pin_of_bytes, tag_files, tag_manifest
@@ -35,31 +35,17 @@ IMAGE = ImagePin(
     config_digest=Digest.of(b"config"),
     diff_ids=(Digest.of(b"layer"),),
 )
-STEP = PlannedStep(
-    id="fit",
-    name="fit",
-    stage="postprocessing",
-    image="tiny",
-    command=("fit",),
-    environment={},
-    inputs=(),
-    outputs=("results/mass.json",),
-    network=False,
-    resources=Resources(),
-    values={},
-)
-PLAN = Plan(
-    title="Mass",
-    authors=(),
-    license=None,
-    parameters={},
-    images={"tiny": IMAGE},
-    inputs={},
-    sources={},
-    steps=(STEP,),
-    results={"results/mass.json": '{"require":"identical"}'},
-    source=None,
-)
+WORKFLOW = b"""format: 1
+title: Mass
+images: {tiny: "docker://registry.example.org/hep/tiny:1"}
+steps:
+  - {name: fit, stage: postprocessing, image: tiny, command: [fit], outputs: [results/mass.json]}
+results:
+  results/mass.json: {require: identical}
+"""
+LOCKED = Lock(images={"tiny": IMAGE}, inputs={}, source=None, epoch=0)
+PLAN = make_plan(read_workflow(WORKFLOW, "preserve.yaml"), LOCKED, tracked=frozenset(), parameters={}).pinned({})
+STEP = PLAN.steps[0]
 
 
 def archived(path: Path, mass: bytes) -> Path:
@@ -67,13 +53,13 @@ def archived(path: Path, mass: bytes) -> Path:
     product = Artifact(path="results/mass.json", sha256=Digest.of(mass), size=len(mass))
     contents = contents_of(
         PLAN,
-        Lock(images=PLAN.images, inputs={}, source=None, epoch=0),
+        LOCKED,
         {"fit": _record(product)},
         agent="preserve 0.1.0",
         without=frozenset({"images"}),
     )
     files = {
-        names.WORKFLOW: b"format: 1\n",
+        names.WORKFLOW: WORKFLOW,
         names.LOCK: contents.lock.to_bytes(),
         names.PLAN: PLAN.to_bytes(),
         names.record_name("fit"): contents.records["fit"].to_bytes(),
@@ -92,7 +78,7 @@ def _record(product: Artifact) -> Record:
         step="fit",
         key=step_key(STEP, IMAGE.config_digest, ()),
         command=STEP.command,
-        environment={},
+        environment=STEP.environment,
         image=ImageUsed(name="tiny", manifest_digest=IMAGE.manifest_digest, config_digest=IMAGE.config_digest),
         engine=EngineUsed(name="docker", version="20.10.24"),
         machine=Machine(architecture="x86_64", cpu_model="CPU", cpu_flags=(), kernel="6.1"),
