@@ -11,13 +11,17 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import PATH
 
 from preserve.cli import main
@@ -307,3 +311,50 @@ def umask(mask: int) -> Any:
         yield
     finally:
         os.umask(before)
+
+
+@contextlib.contextmanager
+def watched(folder: Path) -> Iterator[tuple[dict[str, str], list[bytes]]]:
+    """An environment whose engines notice whoever asks them anything: what they were asked stands in the list."""
+    asked: list[bytes] = []
+    programs = folder / "bin"
+    programs.mkdir()
+    for name in ("apptainer", "singularity", "docker"):
+        (programs / name).write_text(f'#!/bin/sh\necho "$0" "$@" >> {folder}/started\nexit 1\n')
+        (programs / name).chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / "docker.sock"))
+        server.listen()
+        thread = threading.Thread(target=_listen, args=(server, asked))
+        thread.start()
+        try:
+            yield {"DOCKER_HOST": f"unix://{folder}/docker.sock", "PATH": f"{programs}:{PATH}"}, asked
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+    if (folder / "started").exists():
+        asked.append((folder / "started").read_bytes())
+
+
+def _listen(server: socket.socket, asked: list[bytes]) -> None:
+    with contextlib.suppress(OSError):  # it was shut down
+        while True:
+            connection, _ = server.accept()
+            with connection:
+                asked.append(connection.recv(64))
+
+
+def assert_refused(archive: Path, said: str, monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
+    """``replay`` says what is wrong before it asks an engine for anything, and before it writes anything."""
+    with tempfile.TemporaryDirectory(prefix="preserve-watch-") as name:
+        folder = Path(name)  # a socket's name is short
+        with watched(folder) as (environment, asked):
+            for variable, value in environment.items():
+                monkeypatch.setenv(variable, value)
+            for engine in ("docker", "apptainer"):
+                done = here("replay", "--engine", engine, "--keep", str(folder / "kept"), *options, str(archive))
+                assert done.code == 5, done.err
+                assert "nothing was run" in done.err
+                assert said in done.err
+                assert not (folder / "kept").exists()
+        assert asked == []

@@ -275,7 +275,7 @@ class TestDifferent:
         write_analysis(
             root,
             tiny_image.layout,
-            steps=STEPS.replace("echo ${{ parameters.note }}", "$(cat /proc/sys/kernel/random/uuid)"),
+            steps=STEPS.replace("echo ${{ parameters.note }}", "cat /proc/sys/kernel/random/uuid"),
         )
         commit(root)
         analysis = session(root, "apptainer")
