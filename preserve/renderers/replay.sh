@@ -691,7 +691,7 @@ compare() { # a file, its recorded sha256, and for a result what its author requ
 }
 
 nothing_else() { # a folder, how many files were recorded in it, and, if it is a result, what its author requires
-    surplus=$(find "$analysis/$1" -type f -exec echo x \; | wc -l)
+    surplus=$(find "$analysis/$1" -type f -exec sh -c 'for file; do echo x; done' sh {} + | wc -l)
     [ "$((surplus))" -le "$2" ] || judge extra "$1 ($((surplus)) files instead of $2)" "${3:-}"
 }
 
