@@ -7,15 +7,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from preserve.cli.comparing import show_comparison
 from preserve.cli.printing import folder_of, safe, say, settings_of, shown_bytes, tell
 from preserve.cli.progress import Lines
 from preserve.errors import UserError
 
 if TYPE_CHECKING:
-    from preserve.documents.comparison import Comparison
     from preserve.operations.show import Shown
-
-SYMBOLS = {True: "ok", False: "NOT OK"}
 
 
 def archive(arguments: argparse.Namespace) -> int:
@@ -101,7 +99,7 @@ def replay(arguments: argparse.Namespace) -> int:
     if arguments.json:
         tell(comparison.to_json())
     else:
-        print("\n".join(_verdict_lines(comparison)))
+        show_comparison(arguments, comparison)
     if done.folder is not None:
         say(arguments, f"the replayed analysis: {done.folder}")
     return 0 if comparison.passed or comparison.recast else 1
@@ -127,22 +125,6 @@ def _replacement(text: str) -> tuple[str, Path]:
 
 def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
-
-
-def _verdict_lines(comparison: Comparison) -> list[str]:
-    width = max((len(safe(result.path)) for result in comparison.results), default=0)
-    lines = [
-        f"  {safe(r.path):{width}}  {r.verdict:12} (required: {r.required}; {SYMBOLS[r.passed]})"
-        for r in comparison.results
-    ]
-    return [*lines, _summary(comparison)]
-
-
-def _summary(comparison: Comparison) -> str:
-    if comparison.recast:
-        return "verdict: recast (something was replaced: this says nothing about reproduction)"
-    judgement = "reproduced" if comparison.passed else "NOT reproduced"
-    return f"verdict: {comparison.verdict}: {judgement}"
 
 
 def _shown_lines(shown: Shown) -> list[str]:

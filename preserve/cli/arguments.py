@@ -152,6 +152,16 @@ def _replay(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _diff(command: argparse.ArgumentParser) -> None:
+    what = "a run (its folder, or its name), an archive, a folder or a file"
+    command.add_argument("recorded", metavar="A", help=f"what is taken as recorded: {what}")
+    command.add_argument("found", metavar="B", help="what is compared with it")
+    command.add_argument(
+        "--policy", metavar="F", help="judge by the rules in this file instead: a YAML of the form of results:"
+    )
+    _json(command)
+
+
 def _sign(command: argparse.ArgumentParser) -> None:
     command.add_argument("archive", metavar="ARCHIVE")
     command.add_argument(
@@ -192,6 +202,11 @@ _COMMANDS: dict[str, tuple[str, str, Add]] = {
         "run what an archive holds again, offline, and say whether the results are the same",
         "preserve replay zpeak.crate.zip --engine apptainer -j 2",
         _replay,
+    ),
+    "diff": (
+        "compare two runs, archives, folders or files by what they contain",
+        "preserve diff zpeak.crate.zip .preserve/runs/20261123T090000.000000Z --policy looser.yaml",
+        _diff,
     ),
     "sign": ("sign an archive with an SSH key", "preserve sign zpeak.crate.zip --key ~/.ssh/id_ed25519", _sign),
     "doctor": ("say what this machine can do and what is missing", "preserve doctor", _json),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from preserve.cli import archives
+from preserve.cli import archives, comparing
 from preserve.cli.printing import folder_of, safe, say, settings_of, tell
 from preserve.cli.progress import Lines
 from preserve.documents.reading import parse_parameter
@@ -33,6 +33,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         "show": archives.show,
         "verify": archives.verify,
         "replay": archives.replay,
+        "diff": comparing.diff,
         "sign": archives.sign,
         "doctor": _doctor,
     }[arguments.command](arguments)

@@ -16,7 +16,12 @@ _WORSE = ("excluded", *ORDER, "uncomparable", "extra", "missing")  # what is exc
 
 def worst(verdicts: Iterable[str], *, least: str) -> str:
     """Give the worst of some verdicts; ``least`` where there is none worse."""
-    return max((*verdicts, least), key=_WORSE.index)
+    return max((*verdicts, least), key=badness)
+
+
+def badness(verdict: str) -> int:
+    """Rank a verdict: the larger, the worse."""
+    return _WORSE.index(verdict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +51,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All results, and what else differs between the two executions (``changes``): where a difference may come from.
+    """All results; and where a difference may come from.
 
-    ``recast``: something was replaced on purpose, so that this is no test of reproduction.
+    ``recast``: something was replaced on purpose, so that this is no test of reproduction. ``changes``: what else
+    differs between the two executions; ``begins_in``: the steps that read the same files and made others.
     """
 
     results: tuple[Judged, ...]
     recast: bool = False
     changes: tuple[Change, ...] = ()
+    begins_in: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -81,10 +88,16 @@ class Comparison:
             }
             for r in self.results
         ]
-        changes = [
-            {"steps": list(c.steps), "what": c.what, "recorded": c.recorded, "found": c.found} for c in self.changes
-        ]
-        return {"schema": SCHEMA, "passed": self.passed, "verdict": self.verdict, "results": rows, "changes": changes}
+        return {
+            "schema": SCHEMA,
+            "passed": self.passed,
+            "verdict": self.verdict,
+            "results": rows,
+            "changes": [
+                {"steps": list(c.steps), "what": c.what, "recorded": c.recorded, "found": c.found} for c in self.changes
+            ],
+            "begins_in": list(self.begins_in),
+        }
 
 
 def passes(verdict: str, wanted: str) -> bool:

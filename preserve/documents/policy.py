@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from preserve.documents import jsonform
+from preserve.documents.faults import Faults
+from preserve.documents.rules import read_results
+from preserve.documents.yaml12 import MapNode, decode, read_tree
 from preserve.errors import UserError
 
 DEFAULT_REQUIRE = "equivalent"
@@ -79,6 +82,21 @@ def read_policy(rule: str | None) -> Policy:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"the rule of a result cannot be read: {error}") from error
+
+
+def read_policies(data: bytes, file: str) -> dict[str, Policy]:
+    """Read a file of the form of ``results:`` in preserve.yaml (with or without that key), by result.
+
+    Raises:
+        DocumentError: all that is wrong with it.
+    """
+    faults = Faults(file)
+    tree = read_tree(decode(data, faults), faults)
+    if isinstance(tree, MapNode) and [key.text for key, _ in tree.entries] == ["results"]:
+        tree = tree.entries[0][1]
+    found = read_results(tree, faults)
+    faults.raise_any()
+    return {path: read_policy(rule.text) for path, rule in found.items()}
 
 
 def _rule(value: dict[str, Any]) -> Rule:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from preserve.digest import FilePin, hash_file
 from preserve.documents.archive import BUNDLE, DATA, OCI, PATCH, Contents, is_result
+from preserve.documents.changes import beginnings, changes
 from preserve.documents.comparison import Comparison, Judged
 from preserve.documents.lockfile import InputPin, Lock
 from preserve.documents.plan import Plan, PlannedStep
@@ -99,10 +100,16 @@ def replay(
             outcome = run_plan(folder, situation, hashes, settings, options, progress=progress, say=say)
         finally:
             hashes.save()
-        judged = _judged(opened, folder, outcome, chosen, choices)
+        before = opened.contents.records
+        comparison = Comparison(
+            results=_judged(opened, folder, outcome, chosen, choices),
+            recast=recast,
+            changes=changes(before, {**before, **outcome.records}),
+            begins_in=beginnings(before, outcome.records),
+        )
     return Replayed(
         verification=verification,
-        comparison=Comparison(results=judged, recast=recast),
+        comparison=comparison,
         ran=outcome.ran,
         folder=choices.keep,
     )

@@ -1,0 +1,33 @@
+"""The command diff, and how it and replay show a comparison."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from preserve.cli.printing import folder_of, safe, tell
+from preserve.documents.comparison import Comparison
+from preserve.renderers.verdicts import verdict_lines
+
+
+def diff(arguments: argparse.Namespace) -> int:
+    """Compare two runs, archives, folders or files."""
+    from preserve.operations.diff import diff  # noqa: PLC0415
+
+    comparison = diff(
+        Path(arguments.recorded),
+        Path(arguments.found),
+        folder_of(arguments),
+        policy=Path(arguments.policy) if arguments.policy else None,
+    )
+    if arguments.json:
+        tell(comparison.to_json())
+    else:
+        show_comparison(arguments, comparison)
+    return 0 if comparison.passed else 1
+
+
+def show_comparison(arguments: argparse.Namespace, comparison: Comparison) -> None:
+    """Print it for a person: only the verdict with --quiet, all leaves with --verbose."""
+    lines = verdict_lines(comparison, all_leaves=arguments.verbose)
+    print("\n".join(safe(line) for line in (lines[-1:] if arguments.quiet else lines)))
