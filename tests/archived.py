@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -21,14 +22,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
-from conftest import PATH
+from conftest import PATH, TinyImage
 
 from preserve.cli import main
 from preserve.digest import Digest, FilePin
 from preserve.documents import bag
 from preserve.documents.archive import DATA, MANIFEST, SIGNATURES, TAG_MANIFEST
+from preserve.documents.lockfile import ImagePin
 from preserve.documents.plan import Plan, read_plan
+from preserve.oci import Layout
 from preserve.operations.derived import payload_files, tag_files, tag_manifest
 from preserve.operations.opened import read_contents
 from preserve.stores.crate_writer import Item, write_crate
@@ -358,3 +362,31 @@ def assert_refused(archive: Path, said: str, monkeypatch: pytest.MonkeyPatch, *o
                 assert said in done.err
                 assert not (folder / "kept").exists()
         assert asked == []
+
+
+def unseen_image(tiny: TinyImage, target: Path) -> ImagePin:
+    """The tiny image with a variable of its own, in a layout of its own at ``target``: no engine knows it."""
+    layout = Layout(target).create()
+    image = Layout(tiny.layout).image(tiny.pin.manifest_digest)
+    for blob in image.layers:
+        shutil.copyfile(Layout(tiny.layout).blob(blob.digest), layout.blob(blob.digest))
+    config = json.loads(Layout(tiny.layout).read(image.config.digest))
+    config["config"]["Env"].append(f"UNSEEN={secrets.token_hex(8)}")
+    added = layout.add_bytes(json.dumps(config).encode())
+    manifest = json.loads(Layout(tiny.layout).read(image.manifest.digest))
+    manifest["config"].update(digest=added.digest, size=added.size)
+    digest = layout.add_bytes(json.dumps(manifest).encode()).digest
+    layout.list_image(layout.image(digest))
+    return ImagePin(
+        reference="oci:image",
+        platform=image.platform,
+        manifest_digest=digest,
+        config_digest=added.digest,
+        diff_ids=image.diff_ids,
+    )
+
+
+def remove_image(host: str, pin: ImagePin) -> None:
+    """Take an image away from a Docker engine, if it is there."""
+    with contextlib.closing(docker.DockerClient(host)) as client, contextlib.suppress(docker.errors.ImageNotFound):
+        client.images.remove(f"preserve.local/image:{pin.manifest_digest.hex}", force=True)

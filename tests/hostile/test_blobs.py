@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from archived import Files, Recorded, assert_refused, problems, session
+from archived import Files, Recorded, assert_refused, problems, remove_image, session, unseen_image
 from conftest import PATH, TinyImage
 
 from preserve import engines
@@ -82,32 +81,19 @@ class TestInAnArchive:
 
 @pytest.fixture
 def unseen(tiny_image: TinyImage, tmp_path: Path) -> ImagePin:
-    """The tiny image with a variable of its own, in a layout of its own: no engine knows it."""
-    layout = Layout(shutil.copytree(tiny_image.layout, tmp_path / "layout"))
-    image = layout.image(tiny_image.pin.manifest_digest)
-    config = json.loads(layout.read(image.config.digest))
-    config["config"]["Env"].append(f"UNSEEN={secrets.token_hex(8)}")
-    added = layout.add_bytes(json.dumps(config).encode())
-    manifest = json.loads(layout.read(image.manifest.digest))
-    manifest["config"].update(digest=added.digest, size=added.size)
-    digest = layout.add_bytes(json.dumps(manifest).encode()).digest
-    layout.list_image(layout.image(digest))
-    return ImagePin(
-        reference="oci:layout",
-        platform=image.platform,
-        manifest_digest=digest,
-        config_digest=added.digest,
-        diff_ids=image.diff_ids,
-    )
+    """An image that no engine knows, in a layout of its own."""
+    return unseen_image(tiny_image, tmp_path / "layout")
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LastingEngine]:
+def engine(request: pytest.FixtureRequest, unseen: ImagePin, tmp_path: Path) -> Iterator[LastingEngine]:
     """Each engine, with nothing prepared."""
     host = request.getfixturevalue("docker_host") if request.param == "docker" else None
     if request.param == "apptainer":
         request.getfixturevalue("apptainer")
     yield engines.BUILT_IN[request.param](host=host, cache=tmp_path / "cache", program=None, search_path=PATH)
+    if host is not None:
+        remove_image(host, unseen)
 
 
 class TestInALayout:
@@ -124,7 +110,6 @@ class TestInALayout:
         blob.write_bytes(spoilt(before, way))
         with pytest.raises(DigestMismatch, match=blob.name):
             engine.load(unseen, layout.path)
-        assert not list((tmp_path / "cache").rglob("rootfs"))
         blob.write_bytes(before)  # and what was refused has left nothing behind that stands in the way
         engine.load(unseen, layout.path)
 

@@ -11,9 +11,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
-from archived import STEPS, Done, Files, Recorded, Session, commit, here, problems, session, verified, write_analysis
+from archived import (
+    STEPS,
+    Done,
+    Files,
+    Recorded,
+    Session,
+    commit,
+    here,
+    problems,
+    remove_image,
+    session,
+    unseen_image,
+    verified,
+    write_analysis,
+)
 from conftest import Registry, TinyImage
 
 RESULTS = {"results/note.txt", "results/sum.txt"}
@@ -36,17 +49,6 @@ def user(apptainer: str, tmp_path: Path) -> Session:
     return replace(session(tmp_path / "empty", "apptainer"), prefix=("unshare", "-n"))
 
 
-def remove_image(host: str, manifest_digest: str) -> None:
-    """Take an image away from a Docker engine, whatever it is called there."""
-    client = docker.DockerClient(host)
-    try:
-        for image in client.images.list(name="preserve.local/image"):
-            if any(tag.endswith(manifest_digest.removeprefix("sha256:")) for tag in image.tags):
-                client.images.remove(image.id, force=True)
-    finally:
-        client.close()
-
-
 def ran(done: Done) -> set[str]:
     """Steps that ran, as the user was told."""
     return {line.split(":")[0].strip() for line in done.err.splitlines() if ": done, " in line}
@@ -65,16 +67,19 @@ class TestTheOtherEngine:
         tiny_image: TinyImage,
         docker_host: str,
         apptainer: str,
-        recorded: Recorded,
         tmp_path: Path,
         first: str,
         second: str,
     ) -> None:
-        analysis = recorded.copy(tmp_path / "analysis", first, docker_host, run=False)
-        analysis("run")
-        analysis("archive", "-o", str(tmp_path / "kept.crate.zip"))
+        pin = unseen_image(tiny_image, tmp_path / "layout")
+        analysis = session(tmp_path / "analysis", first, docker_host)
+        write_analysis(analysis.root, tmp_path / "layout")
+        commit(analysis.root)
+        for command in (("lock",), ("run",), ("archive", "-o", str(tmp_path / "kept.crate.zip"))):
+            analysis(*command)
         shutil.rmtree(analysis.root)
-        remove_image(docker_host, tiny_image.pin.manifest_digest)
+        shutil.rmtree(tmp_path / "layout")
+        remove_image(docker_host, pin)
         (tmp_path / "later").mkdir()
         later = replace(session(tmp_path / "later", second, docker_host), prefix=("unshare", "-n"))
         done = later("replay", "--json", "-j", "2", str(tmp_path / "kept.crate.zip"))
@@ -83,6 +88,7 @@ class TestTheOtherEngine:
         assert ran(done) == {"tools", "sorted", "scaled", "sum"}
         assert "intact, unsigned" in done.err
         assert list((tmp_path / "later").iterdir()) == []
+        remove_image(docker_host, pin)
 
     @pytest.mark.apptainer
     def test_an_unpacked_archive(self, archive: Path, user: Session, tmp_path: Path) -> None:
