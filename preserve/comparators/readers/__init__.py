@@ -13,6 +13,7 @@ from preserve.comparators.leaves import Reader
 
 # name: module below this package, colon, class. The order decides where two readers are equally sure.
 BUILT_INS: Mapping[str, str] = {
+    "root": "root:Root",
     "svg": "svg:Svg",
     "postscript": "postscript:PostScript",
     "yoda": "yoda:Yoda",

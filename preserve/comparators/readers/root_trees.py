@@ -1,0 +1,170 @@
+"""ROOT's trees and RNTuples as leaves: one branch after the other, some clusters at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from preserve.comparators.extras import library
+from preserve.comparators.leaves import Leaf, Limits, TooMuch
+from preserve.comparators.making import number, text, unreadable
+from preserve.comparators.pieces import VALID, Piece, leaves_of_pieces
+from preserve.digest import Digest
+
+_PIECE = 16 << 20  # bytes unpacked at a time, or one basket if that is longer
+_HARMLESS = 64 << 20  # bytes: below this nothing is said about the ratio of unpacked to packed
+_ENTRIES = 1 << 17  # of an RNTuple at a time
+_KEY = struct.Struct(">ihiIhh")  # length on disk, version, length of the object, time, length of the key, cycle
+# Members of trees and branches that say how they were written, not what: sizes, places, buffers.
+TREE_CONTENT = ("fTitle", "fWeight", "fAliases", "fIndexValues", "fIndex", "fTreeIndex", "fFriends", "fUserInfo")
+
+
+def leaves_of_tree(path: str, tree: Any, read: Callable[[int, int], bytes], limits: Limits) -> Iterator[Leaf]:
+    """Yield the leaves of a TTree's branches; ``read`` gives bytes of the file by place and length.
+
+    Raises:
+        TooMuch: a limit was passed.
+    """
+    yield number(f"{path}:entries", int(tree.num_entries))
+    for name, branch in tree.iteritems(recursive=True):
+        inner = f"{path}/{name}"
+        yield text(f"{inner}:title", str(branch.title))
+        yield text(f"{inner}:type", str(branch.typename))
+        yield from _of_branch(inner, branch, read, limits)
+
+
+def _of_branch(path: str, branch: Any, read: Callable[[int, int], bytes], limits: Limits) -> Iterator[Leaf]:
+    if not branch.num_baskets:
+        if branch.num_entries and not len(branch.branches):
+            yield unreadable(path, "its baskets are in another file, which is not opened")
+        return
+    if branch.member("fFileName", none_if_missing=True):
+        yield unreadable(path, f"its baskets are in another file ({branch.member('fFileName')}), which is not opened")
+        return
+    sizes = _check_baskets(path, branch, read, limits)
+    try:
+        if not len(branch.branches):
+            yield from leaves_of_pieces(path, lambda: _pieces(branch, sizes, limits.depth), limits)
+            return
+    except TooMuch:
+        raise
+    except Exception:  # noqa: S110  a type that uproot cannot interpret, whatever it raises: the baskets follow
+        pass
+    yield from _opaque(path, branch)
+
+
+def _check_baskets(path: str, branch: Any, read: Callable[[int, int], bytes], limits: Limits) -> list[int]:
+    """Give the unpacked length of every basket, as the file says it (uproot unpacks no more than that).
+
+    Raises:
+        TooMuch: together they are too long.
+    """
+    if branch.num_baskets > limits.leaves:
+        raise TooMuch(f"{path} has more than {limits.leaves} baskets")
+    sizes, packed = [], 0
+    seeks = branch.member("fBasketSeek")
+    for place in range(branch.num_baskets):
+        if place < len(seeks) and seeks[place]:
+            length, _, unpacked, _, key, _ = _KEY.unpack(read(int(seeks[place]), _KEY.size))
+            sizes.append(max(0, unpacked))
+            packed += max(0, length - key)
+        else:  # inside the tree's own record, which was unpacked already
+            sizes.append(0)
+    if sum(sizes) > limits.bytes:
+        raise TooMuch(f"{path} is longer than {limits.bytes} bytes")
+    if sum(sizes) > max(_HARMLESS, limits.ratio * packed):
+        raise TooMuch(f"{path} says that it unpacks to more than {limits.ratio} times its size")
+    return sizes
+
+
+def _pieces(branch: Any, sizes: list[int], depth: int) -> Iterator[Piece]:
+    start, total = 0, 0
+    for size, stop in zip(sizes, branch.entry_offsets[1:], strict=False):
+        total += size
+        if total >= _PIECE:
+            yield _parts("", _array(branch, start, int(stop)), depth)
+            start, total = int(stop), 0
+    if start < branch.num_entries:
+        yield _parts("", _array(branch, start, int(branch.num_entries)), depth)
+
+
+def _array(branch: Any, start: int, stop: int) -> Any:
+    array = branch.array(entry_start=start, entry_stop=stop, library="ak")
+    return library("awkward", "root").to_packed(array, highlevel=False)
+
+
+def _opaque(path: str, branch: Any) -> Iterator[Leaf]:
+    """Yield the bytes of all baskets: nothing is known of them, but they are not passed over."""
+    state = hashlib.sha256()
+    for place in range(branch.num_baskets):
+        state.update(np.asarray(branch.basket(place).raw_data).tobytes())
+    digest = Digest("sha256:" + state.hexdigest())
+    yield Leaf(path=f"{path}:baskets", kind="opaque", load=lambda: digest, digest=digest)
+
+
+def leaves_of_ntuple(path: str, ntuple: Any, limits: Limits) -> Iterator[Leaf]:
+    """Yield the leaves of an RNTuple's fields.
+
+    Raises:
+        TooMuch: a limit was passed.
+    """
+    entries = int(ntuple.num_entries)
+    yield number(f"{path}:entries", entries)
+    yield text(f"{path}:description", str(ntuple.description))
+    for name in ntuple.keys(recursive=False):
+        yield text(f"{path}/{name}:type", str(ntuple[name].typename))
+        yield text(f"{path}/{name}:description", str(ntuple[name].description))
+        yield from leaves_of_pieces(f"{path}/{name}", _reading(ntuple, name, entries, limits.depth), limits)
+
+
+def _reading(ntuple: Any, name: str, entries: int, depth: int) -> Callable[[], Iterator[Piece]]:
+    def pieces() -> Iterator[Piece]:
+        for start in range(0, entries, _ENTRIES):
+            array = ntuple[name].array(entry_start=start, entry_stop=min(start + _ENTRIES, entries))
+            yield _parts("", library("awkward", "root").to_packed(array, highlevel=False), depth)
+
+    return pieces
+
+
+def _parts(path: str, layout: Any, depth: int) -> dict[str, Any]:
+    """Give the arrays and texts that a packed array of awkward is made of."""
+    if depth < 0:
+        raise TooMuch(f"nested too deeply at {path[:80]}")
+    if layout.is_option:
+        parts = {f"{path}{VALID}": np.asarray(layout.mask_as_bool(valid_when=True))}
+        return parts | _parts(path, layout.project(), depth - 1)
+    if layout.is_indexed:
+        return _parts(path, layout.project(), depth - 1)
+    if layout.parameter("__array__") in ("string", "bytestring"):
+        return {path: "".join(f"{word!r}\n" for word in layout.to_list())}
+    if layout.is_numpy:
+        return {path: np.asarray(layout.data)}
+    if layout.is_list and not layout.is_regular:
+        packed = layout.to_ListOffsetArray64(True)
+        offsets = np.asarray(packed.offsets)
+        parts = {f"{path}:counts": np.diff(offsets)}
+        return parts | _parts(path, packed.content[: offsets[-1]], depth - 1)
+    return _of_many(path, layout, depth)
+
+
+def _of_many(path: str, layout: Any, depth: int) -> dict[str, Any]:
+    if layout.is_regular:
+        numbers = layout.content.is_numpy and not layout.content.is_option
+        if numbers and layout.content.parameter("__array__") is None:
+            return {path: np.asarray(layout.to_numpy(allow_missing=False))}
+        return _parts(path, layout.content[: len(layout) * layout.size], depth - 1)
+    parts: dict[str, Any] = {}
+    if layout.is_record:
+        for name in layout.fields:
+            parts |= _parts(f"{path}.{name}", layout.content(name), depth - 1)
+    elif layout.is_union:
+        parts[f"{path}:tags"] = np.asarray(layout.tags.data)
+        for place in range(len(layout.contents)):
+            parts |= _parts(f"{path}:{place}", layout.project(place), depth - 1)
+    elif not layout.is_unknown:
+        raise TypeError(f"{type(layout).__name__} at {path}")
+    return parts
