@@ -169,6 +169,15 @@ def _sign(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _probe(command: argparse.ArgumentParser) -> None:
+    command.add_argument("steps", nargs="*", metavar="STEP", help="only these steps (default: all of the last run)")
+    _engine(command)
+    command.add_argument(
+        "--calibrate", action="store_true", help="propose rules for results: ten times what was measured"
+    )
+    _json(command)
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -209,5 +218,10 @@ _COMMANDS: dict[str, tuple[str, str, Add]] = {
         _diff,
     ),
     "sign": ("sign an archive with an SSH key", "preserve sign zpeak.crate.zip --key ~/.ssh/id_ed25519", _sign),
+    "probe": (
+        "say which step is not reproducible, and under which variation",
+        "preserve probe fit --calibrate",
+        _probe,
+    ),
     "doctor": ("say what this machine can do and what is missing", "preserve doctor", _json),
 }

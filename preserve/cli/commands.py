@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from preserve.cli import archives, comparing
+from preserve.cli import archives, comparing, probing
 from preserve.cli.printing import folder_of, safe, say, settings_of, tell
 from preserve.cli.progress import Lines
 from preserve.documents.reading import parse_parameter
@@ -35,6 +35,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         "replay": archives.replay,
         "diff": comparing.diff,
         "sign": archives.sign,
+        "probe": probing.probe,
         "doctor": _doctor,
     }[arguments.command](arguments)
 

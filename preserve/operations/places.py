@@ -103,7 +103,7 @@ def choose_engine(folder: Folder, settings: Settings) -> tuple[LastingEngine, st
     names = (settings.engine,) if settings.engine else ("docker", "apptainer")
     problems = []
     for name in names:
-        engine = _engine(name, folder, settings)
+        engine = engine_named(name, folder, settings)
         try:
             version = engine.version()
         except MachineError as error:
@@ -119,7 +119,12 @@ def choose_engine(folder: Folder, settings: Settings) -> tuple[LastingEngine, st
     )
 
 
-def _engine(name: str, folder: Folder, settings: Settings) -> LastingEngine:
+def engine_named(name: str, folder: Folder, settings: Settings) -> LastingEngine:
+    """Give an engine; nothing is contacted yet.
+
+    Raises:
+        UserError: there is none of that name.
+    """
     cache = folder.state / "images" / "apptainer"
     if name == "apptainer" and settings.sif:
         return engines.apptainer(cache=cache, form="sif", search_path=settings.search_path)

@@ -179,7 +179,7 @@ def _ready_engine(
     """Choose the engine and load the images of all steps that are to run."""
     engine, why = choose_engine(state.folder, settings)
     say(why)
-    engine.end_leftovers(_owner(state.folder))  # of runs that died: this process holds the folder
+    engine.end_leftovers(owner(state.folder))  # of runs that died: this process holds the folder
     images = state.plan.images
     for name in dict.fromkeys(step.image for step in todo):
         bring(images[name], state.folder, settings, progress)
@@ -188,8 +188,8 @@ def _ready_engine(
     return engine
 
 
-def _owner(folder: Folder) -> str:
-    """Mark the containers of this analysis folder, without its path."""
+def owner(folder: Folder) -> str:
+    """Give the mark of the containers of this analysis folder, without its path."""
     return sha256(str(folder.root).encode()).hexdigest()[:16] + "/"
 
 
@@ -203,7 +203,7 @@ def _context(state: RunState, engine: Engine) -> StepContext:
         engine_used=EngineUsed(name=engine.name, version=engine.version()),
         machine=read_machine(),
         store=state.store,
-        label=_owner(state.folder) + run_folder.name,
+        label=owner(state.folder) + run_folder.name,
     )
 
 

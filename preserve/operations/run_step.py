@@ -65,7 +65,7 @@ def run_step(
     except OSError as error:
         raise MachineError(f"step {step.id}: {error.strerror}: {error.filename}", hint="see: df -h .") from error
     finally:
-        _remove(work)
+        remove_work(work)
     image = context.plan.images[step.image]
     record = Record(
         step=step.id,
@@ -99,7 +99,7 @@ def lay_out(step: PlannedStep, sources: Mapping[str, Path], work: Path) -> tuple
     """Prepare what a step sees at /work below the folder ``work``, and return the mounts, outer before inner.
 
     Inputs are hard links in ``in/``, mounted read-only; the folders of its outputs are empty and writable in ``out/``;
-    an input that stands in such a folder is mounted over it, read-only.
+    an input that stands in such a folder is mounted over it, read-only. Files come in the order of ``sources``.
 
     Raises:
         OSError: no room or no right to write.
@@ -124,7 +124,7 @@ def lay_out(step: PlannedStep, sources: Mapping[str, Path], work: Path) -> tuple
         if path not in direct:
             _place_for_mount(outside / path, folder=(inside / path).is_dir())
             mounts.append(Mount(source=inside / path, target=f"{WORK}/{path}"))
-    for path, source in sorted(direct.items()):
+    for path, source in direct.items():
         _place_for_mount((outside if _is_writable(path, writable) else inside) / path, folder=False)
         mounts.append(Mount(source=source, target=f"{WORK}/{path}"))
     return tuple(mounts)
@@ -221,15 +221,15 @@ def _collect(
         return (), f"exit code {execution.exit_code}"
     found: list[Artifact] = []
     for output in step.outputs:
-        files, problem = _product_files(work / "out", output)
+        files, problem = product_files(work / "out", output)
         if problem:
             return (), problem
         found += [artifact(path, context.store.take(work / "out" / path)) for path in files]
     return tuple(sorted(found, key=lambda a: a.path)), None
 
 
-def _product_files(top: Path, output: str) -> tuple[list[str], str | None]:
-    """Files of one declared product; or what is wrong with it."""
+def product_files(top: Path, output: str) -> tuple[list[str], str | None]:
+    """Give the files of one declared product below ``top``; or what is wrong with it."""
     if not output.endswith("/"):
         return [output], _problem(top / output, output)
     files = []
@@ -254,7 +254,7 @@ def _problem(path: Path, name: str, *, folder: bool = False) -> str | None:
     return f"its product {name} is not a plain {'folder' if folder else 'file'} (a link, a device or a folder)"
 
 
-def _remove(work: Path) -> None:
+def remove_work(work: Path) -> None:
     """Remove a step's working folders; it may have taken its own rights to them."""
     if not work.exists():
         return

@@ -27,11 +27,11 @@ def status(folder: Folder) -> tuple[Path, tuple[StepStatus, ...]]:
     Raises:
         UserError: nothing has run here yet.
     """
-    run, plan = _last_run(folder)
+    run, plan = last_run(folder)
     busy = folder.is_held()
     steps = []
     for step in plan.steps:
-        record = _record(run, step.id)
+        record = record_of(run, step.id)
         if record is not None:
             state = "done" if record.failure is None else "failed"
         elif (run / "logs" / step.id).exists():
@@ -52,12 +52,17 @@ def log(folder: Folder, step: str) -> tuple[Path, Path]:
         found = run / "logs" / step
         if found.is_dir():
             return found / "stdout", found / "stderr"
-    _, plan = _last_run(folder)
+    _, plan = last_run(folder)
     names = sorted(s.id for s in plan.steps)
     raise UserError(f"there is no log of a step {step!r}", hint=f"one of: {', '.join(names[:20])}")
 
 
-def _last_run(folder: Folder) -> tuple[Path, Plan]:
+def last_run(folder: Folder) -> tuple[Path, Plan]:
+    """Give the last run's folder and plan.
+
+    Raises:
+        UserError: nothing has run here yet.
+    """
     for run in reversed(folder.runs()):
         path = run / "plan.json"
         if path.exists():
@@ -65,6 +70,7 @@ def _last_run(folder: Folder) -> tuple[Path, Plan]:
     raise UserError("nothing has run here yet", hint="run: preserve run")
 
 
-def _record(run: Path, step: str) -> Record | None:
+def record_of(run: Path, step: str) -> Record | None:
+    """Read a step's record in a run's folder; ``None``: there is none."""
     path = run / "records" / f"{step}.json"
     return read_record(path.read_bytes(), str(path)) if path.exists() else None
