@@ -286,9 +286,9 @@ call_apptainer() {
     scratch=$work/engine
     env -i PATH="$PATH" HOME="$scratch" TMPDIR="$scratch/tmp" \
         APPTAINER_CACHEDIR="$scratch/tmp" APPTAINER_TMPDIR="$scratch/tmp" \
-        APPTAINER_CONFIGDIR="$scratch/tmp" APPTAINER_DISABLE_CACHE=1 \
+        APPTAINER_CONFIGDIR="$scratch/tmp" \
         SINGULARITY_CACHEDIR="$scratch/tmp" SINGULARITY_TMPDIR="$scratch/tmp" \
-        SINGULARITY_CONFIGDIR="$scratch/tmp" SINGULARITY_DISABLE_CACHE=1 \
+        SINGULARITY_CONFIGDIR="$scratch/tmp" \
         "$program" "$@" </dev/null
 }
 
@@ -348,13 +348,19 @@ apptainer_image() { # number
     # in that folder: a colon in its path would be taken for the end of it
     (cd "$work/engine" && call_apptainer --silent build ${plain_http:+"$plain_http"} --sandbox "image-$1" "$from" >&2) ||
         stop 3 "$program could not build the image $image_name"
-    : >"$tree.env"
-    case $from in
-        oci:*) read_environment "$bag/data/oci/blobs/sha256/$config" >"$tree.env" ;;
-        *) cp "$tree/.singularity.d/env/10-docker2singularity.sh" "$tree.sh" 2>/dev/null || : ;;
-    esac
+    find_config
+    read_environment "$config_file" >"$tree.env"
     adapt
     eval "image_$1=\$tree"
+}
+
+# The image's configuration: in the archive, or in the private cache of an engine that has fetched it.
+find_config() {
+    config_file=$bag/data/oci/blobs/sha256/$config
+    [ -f "$config_file" ] || config_file=$(find "$work/engine/tmp" -type f -name "$config" | head -n 1)
+    [ -n "$config_file" ] || stop 3 "$program fetched the image $image_name, but keeps no configuration of it"
+    found=$(sha256sum <"$config_file")
+    [ "${found%% *}" = "$config" ] || stop 5 "the configuration of the image $image_name has other content"
 }
 
 # A layout of this image alone: the engine does not choose among several.
@@ -433,7 +439,6 @@ adapt() {
     done
     mkdir -p "$tree/.singularity.d/env"
     [ -d "$tree/work" ] || mkdir "$tree/work"
-    [ ! -f "$tree.sh" ] || mv "$tree.sh" "$tree/.singularity.d/image.sh"
     start_script >"$tree/.singularity.d/env/00-replay.sh"
     for name in passwd group; do # the image's own, not this machine's
         : >"$tree.$name"
@@ -446,10 +451,7 @@ adapt() {
 # Read by the engine's interpreter in the container. Some names the engine treats its own way: they come as REPLAY_*.
 start_script() {
     case $prefix in APPTAINER) echo 'source "/.inject-apptainer-env.sh"' ;; *) echo 'source "/.inject-singularity-env.sh"' ;; esac
-    cat <<'END'
-unset HOME PATH LD_LIBRARY_PATH PREPEND_PATH APPEND_PATH
-if test -f "/.singularity.d/image.sh"; then source "/.singularity.d/image.sh"; fi
-END
+    echo 'unset HOME PATH LD_LIBRARY_PATH PREPEND_PATH APPEND_PATH'
     for name in HOME PATH LD_LIBRARY_PATH PREPEND_PATH APPEND_PATH; do
         echo "if test -v REPLAY_$name; then export $name=\"\${REPLAY_$name}\"; fi; unset REPLAY_$name"
     done
@@ -480,7 +482,7 @@ step() { # id, number of its image
 image_settings() {
     setting HOME /tmp
     setting HOSTNAME preserve
-    [ -f "$image/.singularity.d/image.sh" ] || setting PATH /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    setting PATH /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     # shellcheck disable=SC1090
     . "$image.env"
 }
