@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from preserve.digest import Digest
+from preserve.documents.archive import SIGNATURES
 
 SCHEMA = "preserve/verification/1"
 
@@ -47,9 +48,14 @@ class Verification:
         return not self.findings
 
     @property
+    def damaged(self) -> bool:
+        """Whether something is wrong with the bytes, and not only that nobody signed whose signature was asked for."""
+        return any(finding.path != SIGNATURES for finding in self.findings)
+
+    @property
     def trust(self) -> str:
         """Say how far the archive can be trusted, in words that promise nothing more."""
-        if not self.intact:
+        if self.damaged:
             return "damaged"
         if self.signed_by:
             return f"intact, signed by {', '.join(self.signed_by)}"

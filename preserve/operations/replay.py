@@ -122,9 +122,10 @@ def _refuse_damaged(path: Path, verification: Verification) -> None:
     more = len(verification.findings) - len(lines)
     if more > 0:
         lines.append(f"and {more} more")
+    again, sign = "get the archive again from where it came from", "preserve verify --allowed-signers F says who signed"
     raise DigestMismatch(
-        f"{path} is refused; nothing was run\n" + "\n".join(lines),
-        hint="get the archive again from where it came from",
+        f"{path} is refused ({verification.trust}); nothing was run\n" + "\n".join(lines),
+        hint=again if verification.damaged else sign,
     )
 
 

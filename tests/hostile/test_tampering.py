@@ -117,6 +117,7 @@ class TestForgery:
     def test_a_signature_can_be_asked_for(self, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         archive = forged(files).write(tmp_path / "forged.crate.zip")
         assert verified(archive, "--require-signature").code == 1
+        assert "intact, unsigned" in here("verify", "--require-signature", str(archive)).out
         assert_refused(archive, "signature", monkeypatch, "--require-signature")
 
     def test_a_replay_finds_out(self, files: Files, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import shlex
 import shutil
 import socket
 import subprocess
@@ -219,6 +220,51 @@ class TestCode:
         assert BUNDLE not in Files.of(made(analysis)).data
         assert problems(made(analysis), "--deep") == {}
         analysis("replay", str(made(analysis)))
+
+
+ODD_NAMES = ("a b/ü/x y", "X", "x", "[a", "~x", "a\\b", "l\nf", "'", "$(x)", "-x", "=41")
+ODD = """\
+format: 1
+title: "Ünusual <script>alert(1)</script>"
+authors: [{name: "A & <b>B</b>"}]
+images: {tiny: oci:image}
+steps:
+  - name: odd
+    stage: preparation
+    image: tiny
+    inputs: [code/]
+    outputs: [odd/]
+    run: sh code/make.sh
+  - name: list
+    stage: assembly
+    image: tiny
+    inputs: [odd/]
+    outputs: [results/]
+    run: find odd -type f | LC_ALL=C sort > "results/as found"
+results: {results/: {require: identical}}
+"""
+
+
+class TestNames:
+    def test_whatever_a_step_calls_its_products(self, tiny_image: TinyImage, apptainer: str, tmp_path: Path) -> None:
+        root = tmp_path / "sums"
+        write_analysis(root, tiny_image.layout, steps=ODD)
+        words = " ".join(shlex.quote(f"odd/{name}") for name in ODD_NAMES)
+        (root / "code" / "make.sh").write_text(f'mkdir -p "odd/a b/ü"\nfor f in {words}; do echo "$f" > "$f"; done\n')
+        (root / "code" / "ünread [x.txt").write_text("x\n")
+        (root / "code" / "unread.txt").chmod(0o755)
+        commit(root)
+        analysis = session(root, "apptainer")
+        analysis("lock")
+        analysis("run")
+        assert archived(analysis).code == 0
+        assert problems(made(analysis), "--deep") == {}
+        subprocess.run(["unzip", "-q", made(analysis), "-d", tmp_path / "unpacked"], check=True)
+        assert problems(tmp_path / "unpacked") == {}
+        kept = tmp_path / "kept"
+        analysis("replay", "--keep", str(kept), str(made(analysis)))
+        found = {path.relative_to(kept / "odd").as_posix() for path in (kept / "odd").rglob("*") if path.is_file()}
+        assert found == set(ODD_NAMES)
 
 
 class TestLeftOut:

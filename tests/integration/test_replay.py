@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,7 +28,7 @@ from archived import (
     verified,
     write_analysis,
 )
-from conftest import Registry, TinyImage
+from conftest import AsUser, Registry, TinyImage
 
 RESULTS = {"results/note.txt", "results/sum.txt"}
 ENGINES = [
@@ -95,6 +96,22 @@ class TestTheOtherEngine:
         subprocess.run(["unzip", "-q", archive, "-d", tmp_path / "unpacked"], check=True)
         done = user("replay", str(tmp_path / "unpacked"))
         assert done.out.splitlines()[-1] == "verdict: identical: reproduced"
+
+    @pytest.mark.apptainer
+    def test_an_ordinary_user_with_nothing_left_behind(self, archive: Path, as_user: AsUser) -> None:
+        with tempfile.TemporaryDirectory(dir=as_user.home) as name:
+            folder = Path(name)
+            theirs = Path(shutil.copy(archive, folder))
+            (folder / "temporary").mkdir()
+            as_user.give(folder)
+            folder.chmod(0o755)
+            command = (sys.executable, "-m", "preserve", "replay", "--engine", "apptainer", str(theirs))
+            environment = {"TMPDIR": str(folder / "temporary"), "HOME": name}
+            done = as_user(command, cwd=folder, capture_output=True, text=True, env=environment)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.splitlines()[-1] == "verdict: identical: reproduced"
+            assert "you are root" not in done.stderr
+            assert list((folder / "temporary").iterdir()) == []
 
 
 @pytest.mark.apptainer
