@@ -133,8 +133,7 @@ class _Keys:
             yield text(f"{path}:backup", "of the tree when it was not finished", volatile=True)
             return
         yield text(f"{path}:written", str(key.fDatime), volatile=True)
-        yield text(f"{path}:class", kind)
-        yield text(f"{path}:title", str(key.fTitle), volatile=kind == "TProcessID")
+        yield text(f"{path}:key", f"{kind}: {key.fTitle}", volatile=kind == "TProcessID")
         if kind.startswith("TDirectory"):
             yield from self.of(key.get(), path, depth + 1)
             return

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from preserve.comparators.leaves import Leaf, TooMuch
-from preserve.comparators.making import number, text
+from preserve.comparators.making import document, number, text
 
 _MEMORY_BITS = 0x03000008  # kIsOnHeap, kNotDeleted, kMustCleanup: of the memory the object was in, not of the object
 _BITS = "@fBits"
 _AXES = {"fXaxis": "x", "fYaxis": "y", "fZaxis": "z"}
-_WORDS = {"fTitle": "title", "fSumw2": "sumw2", "fX": "x", "fY": "y"}
+_WORDS = {"fTitle": "title", "fName": "name", "fSumw2": "sumw2", "fX": "x", "fY": "y"}
 _BINNING = ("fNbins", "fXmin", "fXmax", "fXbins", "fLabels")
 _PER_BIN = ("fSumw2", "fBinEntries", "fBinSumw2")  # shaped as the contents are
+_STATISTICS = ("fEntries", "fTsum")  # beginnings of the names of sums over all that was filled
 
 
 class NotUnderstood(Exception):
@@ -29,13 +32,14 @@ def leaves_of_object(path: str, value: Any, depth: int) -> list[Leaf]:
         NotUnderstood: a part of it has no description.
         TooMuch: it is nested more than ``depth`` deep.
     """
-    return list(_Walk().member(path, "", value, depth))
+    return list(_Walk(path).member(path, "", value, depth))
 
 
 class _Walk:
     """One object with all it contains; what is met a second time is a reference to the first place."""
 
-    def __init__(self) -> None:
+    def __init__(self, whole: str) -> None:
+        self._whole = whole
         self._met: dict[int, str] = {}
 
     def _object(self, path: str, model: Any, depth: int) -> Iterator[Leaf]:
@@ -45,25 +49,43 @@ class _Walk:
         if first != path:
             yield text(f"{path}:same", f"the object {first}")
             return
-        yield text(f"{path}:class", model.classname)
-        yield from self._parts(path, model, depth, _shape(model))
+        if path != self._whole:  # of that, its key says it
+            yield text(f"{path}:class", model.classname)
+        yield from self._gathered(f"{path}:", model, depth)
 
-    def _parts(self, path: str, model: Any, depth: int, shape: tuple[int, ...]) -> Iterator[Leaf]:
+    def _gathered(self, path: str, model: Any, depth: int) -> Iterator[Leaf]:
+        """Yield all members, those by the hundred that nobody looks at singly as one leaf."""
+        gathered = _Gathered()
+        yield from self._parts(path, model, depth, _Shape.of(model), gathered)
+        if gathered.statistics:
+            yield number(f"{path}statistics", list(gathered.statistics.values()))
+            gathered.rest["statistics"] = list(gathered.statistics)
+        if gathered.rest:
+            yield document(f"{path}members", gathered.rest)
+        if gathered.drawing:
+            yield document(f"{path}drawing", gathered.drawing)
+
+    def _parts(self, path: str, model: Any, depth: int, shape: _Shape, gathered: _Gathered) -> Iterator[Leaf]:
         """Yield the members of a class and of those it is made from."""
         for base in model.bases:
-            yield from self._parts(path, base, depth, shape)
+            yield from self._parts(path, base, depth, shape, gathered)
         if hasattr(model, "_data") and isinstance(model._data, np.ndarray):  # TArrayD and its like
-            yield number(f"{path}:values", _shaped(model._data, shape))
+            yield number(f"{path}values", shape.of_values(model._data))
         elif hasattr(model, "_data"):
             yield from self._list(path, model, depth)
-        elif not model.members and not model.bases and not _may_be_empty(model):
+        elif not model.members and not model.bases and type(model).__name__.startswith("Unknown"):
             raise NotUnderstood(f"{path} is a {model.classname}, which the file does not describe")
+        of_drawing = model.classname.startswith("TAtt")
         for name, value in model.members.items():
-            if name in _AXES and type(value).__name__.startswith("Model_TAxis"):
-                yield from self._axis(f"{path}:{_AXES[name]}", value, depth)
-            else:
-                shaped = _shaped(value, shape) if name in _PER_BIN else value
-                yield from self.member(f"{path}:{_WORDS.get(name, name)}", name, shaped, depth)
+            if of_drawing and not hasattr(value, "members"):
+                gathered.drawing[name] = str(value)
+            elif shape.gathers and gathered.take(name, value):
+                continue
+            elif name in _AXES and type(value).__name__.startswith("Model_TAxis"):
+                yield from self._axis(f"{path}{_AXES[name]}", value, depth)
+            elif not (shape.is_axis and name in _BINNING):
+                shaped = shape.of_values(value) if name in _PER_BIN else value
+                yield from self.member(f"{path}{_WORDS.get(name, name)}", name, shaped, depth)
 
     def _axis(self, path: str, axis: Any, depth: int) -> Iterator[Leaf]:
         members = axis.members
@@ -75,25 +97,21 @@ class _Walk:
         if members["fLabels"] is not None:
             labels = sorted((label.member("@fUniqueID"), str(label)) for label in members["fLabels"])
             yield text(f"{path}.labels", "\n".join(f"{place}: {label}" for place, label in labels))
-        for base in axis.bases:
-            for leaf in self._parts(path, base, depth - 1, ()):
-                yield _renamed(leaf, path)
-        for name, value in members.items():
-            if name not in _BINNING:
-                yield from self.member(f"{path}.{name}", name, value, depth)
+        yield from self._gathered(f"{path}.", axis, depth - 1)
 
     def _list(self, path: str, model: Any, depth: int) -> Iterator[Leaf]:
         options = getattr(model, "_options", [b""] * len(model._data))
         for place, (item, option) in enumerate(zip(model._data, options, strict=True)):
-            yield from self.member(f"{path}[{place}]", "", item, depth)
+            inner = f"{path.removesuffix(':')}[{place}]"
+            yield from self.member(inner, "", item, depth)
             if option:
-                yield text(f"{path}[{place}]:option", option.decode("latin-1"))
+                yield text(f"{inner}:option", option.decode("latin-1"))
 
     def member(self, path: str, name: str, value: Any, depth: int) -> Iterator[Leaf]:
         if value is None:
             yield text(path, "null")
         elif isinstance(value, str | bytes):
-            yield text(path, value if isinstance(value, str) else value.decode("latin-1"))
+            yield text(path, str(value) if isinstance(value, str) else value.decode("latin-1"))
         elif isinstance(value, bool | int | float | complex | np.generic):
             yield number(path, np.asarray(value) & ~_MEMORY_BITS if name == _BITS else value)
         elif isinstance(value, np.ndarray):
@@ -131,33 +149,55 @@ class _Walk:
             yield from self.member(f"{path}[{place}]", "", item, depth - 1)
 
 
-def _may_be_empty(model: Any) -> bool:
-    """Classes without members of their own exist; those that uproot knows nothing of have their type say so."""
-    return not type(model).__name__.startswith("Unknown")
+@dataclass(slots=True)
+class _Gathered:
+    """Members of an object that become one leaf together."""
+
+    drawing: dict[str, str] = field(default_factory=dict)  # colours, styles, sizes
+    statistics: dict[str, float] = field(default_factory=dict)
+    rest: dict[str, Any] = field(default_factory=dict)  # numbers and switches beside the contents
+
+    def take(self, name: str, value: Any) -> bool:
+        """Take a member of a histogram or an axis, unless it deserves a leaf of its own."""
+        if name.startswith(_STATISTICS):
+            self.statistics[name] = float(value)
+        elif isinstance(value, bool | int | float | np.generic):
+            self.rest[name] = str(int(value) & ~_MEMORY_BITS if name == _BITS else value)
+        elif value is None or (hasattr(value, "__len__") and len(value) == 0 and name not in (*_WORDS, *_PER_BIN)):
+            self.rest[name] = "none"
+        else:
+            return False
+        return True
 
 
-def _shape(model: Any) -> tuple[int, ...]:
-    """Bins with under- and overflow along x, y, z; empty if the object is no histogram of straight axes."""
-    if not model.has_member("fNcells") or model.classname.startswith("TH2Poly"):
-        return ()
-    sizes = [int(model.member(axis).member("fNbins")) + 2 for axis in _AXES if model.has_member(axis)]
-    dimensions = 3 if "3" in model.classname else 2 if "2" in model.classname else 1
-    shape = tuple(sizes[:dimensions])
-    return shape if np.prod(shape, dtype=float) == model.member("fNcells") else ()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shape:
+    """Of a histogram: bins with under- and overflow along x, y, z."""
 
+    bins: tuple[int, ...] = ()
+    gathers: bool = False  # whether its members are gathered
+    is_axis: bool = False
 
-def _shaped(values: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """ROOT counts bins along x first."""
-    array = _native(np.asarray(values))
-    if not shape or array.size != int(np.prod(shape)):
-        return array
-    return array.reshape(shape[::-1]).transpose()
+    @classmethod
+    def of(cls, model: Any) -> _Shape:
+        """Give the shape of an object; no bins if it is no histogram of straight axes."""
+        if type(model).__name__.startswith("Model_TAxis"):
+            return cls(gathers=True, is_axis=True)
+        if not model.has_member("fNcells"):
+            return cls()
+        sizes = [int(model.member(axis).member("fNbins")) + 2 for axis in _AXES if model.has_member(axis)]
+        dimensions = 3 if "3" in model.classname else 2 if "2" in model.classname else 1
+        bins = tuple(sizes[:dimensions])
+        straight = math.prod(bins) == model.member("fNcells")
+        return cls(bins=bins if straight else (), gathers=True)
+
+    def of_values(self, values: Any) -> np.ndarray[Any, Any]:
+        """Give an array of numbers per bin its shape: ROOT counts bins along x first."""
+        array = _native(np.asarray(values))
+        if not self.bins or array.size != math.prod(self.bins):
+            return array
+        return array.reshape(self.bins[::-1]).transpose()
 
 
 def _native(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return array.astype(array.dtype.newbyteorder("="))
-
-
-def _renamed(leaf: Leaf, axis: str) -> Leaf:
-    """A member of an axis: ``h:x.title`` rather than ``h:x:title``."""
-    return Leaf(path=f"{axis}.{leaf.path[len(axis) + 1 :]}", kind=leaf.kind, load=leaf.load, digest=leaf.digest)

@@ -46,15 +46,16 @@ def _of_branch(path: str, branch: Any, read: Callable[[int, int], bytes], limits
         yield unreadable(path, f"its baskets are in another file ({branch.member('fFileName')}), which is not opened")
         return
     sizes = _check_baskets(path, branch, read, limits)
+    if len(branch.branches):  # its own baskets only count what its branches hold
+        yield _opaque(path, branch)
+        return
     try:
-        if not len(branch.branches):
-            yield from leaves_of_pieces(path, lambda: _pieces(branch, sizes, limits.depth), limits)
-            return
+        leaves = list(leaves_of_pieces(path, lambda: _pieces(branch, sizes, limits.depth), limits))
     except TooMuch:
         raise
-    except Exception:  # noqa: S110  a type that uproot cannot interpret, whatever it raises: the baskets follow
-        pass
-    yield from _opaque(path, branch)
+    except Exception:  # a type that uproot cannot interpret, whatever it raises
+        leaves = [_opaque(path, branch)]
+    yield from leaves
 
 
 def _check_baskets(path: str, branch: Any, read: Callable[[int, int], bytes], limits: Limits) -> list[int]:
@@ -97,13 +98,13 @@ def _array(branch: Any, start: int, stop: int) -> Any:
     return library("awkward", "root").to_packed(array, highlevel=False)
 
 
-def _opaque(path: str, branch: Any) -> Iterator[Leaf]:
-    """Yield the bytes of all baskets: nothing is known of them, but they are not passed over."""
+def _opaque(path: str, branch: Any) -> Leaf:
+    """Give the bytes of all baskets: nothing is known of them, but they are not passed over."""
     state = hashlib.sha256()
     for place in range(branch.num_baskets):
         state.update(np.asarray(branch.basket(place).raw_data).tobytes())
     digest = Digest("sha256:" + state.hexdigest())
-    yield Leaf(path=f"{path}:baskets", kind="opaque", load=lambda: digest, digest=digest)
+    return Leaf(path=f"{path}:baskets", kind="opaque", load=lambda: digest, digest=digest)
 
 
 def leaves_of_ntuple(path: str, ntuple: Any, limits: Limits) -> Iterator[Leaf]:
@@ -135,36 +136,53 @@ def _parts(path: str, layout: Any, depth: int) -> dict[str, Any]:
     if depth < 0:
         raise TooMuch(f"nested too deeply at {path[:80]}")
     if layout.is_option:
-        parts = {f"{path}{VALID}": np.asarray(layout.mask_as_bool(valid_when=True))}
-        return parts | _parts(path, layout.project(), depth - 1)
+        valid = np.asarray(layout.mask_as_bool(valid_when=True))
+        return _joined({f"{path}{VALID}": valid}, _parts(path, layout.project(), depth - 1))
     if layout.is_indexed:
         return _parts(path, layout.project(), depth - 1)
     if layout.parameter("__array__") in ("string", "bytestring"):
         return {path: "".join(f"{word!r}\n" for word in layout.to_list())}
     if layout.is_numpy:
         return {path: np.asarray(layout.data)}
-    if layout.is_list and not layout.is_regular:
+    if layout.is_regular:
+        return _of_regular(path, layout, depth)
+    if layout.is_list:
         packed = layout.to_ListOffsetArray64(True)
         offsets = np.asarray(packed.offsets)
-        parts = {f"{path}:counts": np.diff(offsets)}
-        return parts | _parts(path, packed.content[: offsets[-1]], depth - 1)
+        content = packed.content[: offsets[-1]]
+        return _joined({f"{path}:counts": np.diff(offsets)}, _parts(_inside(path, content), content, depth - 1))
     return _of_many(path, layout, depth)
 
 
+def _inside(path: str, content: Any) -> str:
+    """Where the content of a list goes: under the list's own name if there is one such content only."""
+    return f"{path}/item" if content.is_option or content.is_list else path
+
+
+def _of_regular(path: str, layout: Any, depth: int) -> dict[str, Any]:
+    content = layout.content[: len(layout) * layout.size]
+    if content.is_numpy and content.parameter("__array__") is None:
+        return {path: np.asarray(library("awkward", "root").to_numpy(layout, allow_missing=False))}
+    return _parts(_inside(path, content), content, depth - 1)
+
+
 def _of_many(path: str, layout: Any, depth: int) -> dict[str, Any]:
-    if layout.is_regular:
-        numbers = layout.content.is_numpy and not layout.content.is_option
-        if numbers and layout.content.parameter("__array__") is None:
-            return {path: np.asarray(layout.to_numpy(allow_missing=False))}
-        return _parts(path, layout.content[: len(layout) * layout.size], depth - 1)
     parts: dict[str, Any] = {}
     if layout.is_record:
         for name in layout.fields:
-            parts |= _parts(f"{path}.{name}", layout.content(name), depth - 1)
+            parts = _joined(parts, _parts(f"{path}.{name}", layout.content(name), depth - 1))
     elif layout.is_union:
         parts[f"{path}:tags"] = np.asarray(layout.tags.data)
         for place in range(len(layout.contents)):
-            parts |= _parts(f"{path}:{place}", layout.project(place), depth - 1)
+            parts = _joined(parts, _parts(f"{path}:{place}", layout.project(place), depth - 1))
     elif not layout.is_unknown:
         raise TypeError(f"{type(layout).__name__} at {path}")
     return parts
+
+
+def _joined(parts: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Join parts, of which none may hide another."""
+    twice = parts.keys() & more.keys()
+    if twice:
+        raise TypeError(f"two parts are called {min(twice)}")
+    return parts | more
