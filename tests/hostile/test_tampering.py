@@ -31,6 +31,8 @@ from preserve.documents.archive import (
     WORKFLOW,
     record_name,
 )
+from preserve.documents.verification import Verification
+from preserve.operations.verify import verify
 
 INPUT = "data/inputs/data/numbers.txt"
 CODE = "data/inputs/code/scale.awk"
@@ -127,6 +129,20 @@ class TestForgery:
             "results/note.txt": "identical",
             "results/sum.txt": "different",
         }
+
+    def test_one_exchanged_after_it_was_verified(
+        self, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        archive, other = files.write(tmp_path / "a.crate.zip"), forged(files).write(tmp_path / "b.crate.zip")
+
+        def verify_and_exchange(*arguments: Any, **keywords: Any) -> Verification:
+            found = verify(*arguments, **keywords)
+            other.replace(archive)
+            return found
+
+        monkeypatch.setattr("preserve.operations.replay.verify", verify_and_exchange)
+        done = here("replay", "--engine", "apptainer", str(archive))
+        assert (done.code, "changed while it was verified" in done.err) == (5, True)
 
     def test_the_executable_bit(self, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         changed = replace(files, executable=frozenset({*files.executable, CODE}) - {REPLAY})
