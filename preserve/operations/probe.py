@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from preserve.digest import hash_file
 from preserve.documents.archive import is_result
 from preserve.documents.plan import Plan, PlannedStep
 from preserve.documents.probe import Finding, Movement, Probe, ProbedStep
@@ -231,7 +232,7 @@ def _variation(step: PlannedStep, around: Surroundings, name: str) -> Variation:
 def _changed(run: _Run, record: Record, trial: Trial) -> dict[str, Path]:
     """Give the products whose bytes are not the recorded ones."""
     recorded = {one.path: one.sha256 for one in record.products}
-    return {path: file for path, file in trial.products.items() if run.hashes.pin(file).sha256 != recorded.get(path)}
+    return {path: file for path, file in trial.products.items() if hash_file(file).sha256 != recorded.get(path)}
 
 
 def _results(run: _Run, moved: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:

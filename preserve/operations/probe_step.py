@@ -125,12 +125,21 @@ def _steady(pair: Callable[[], tuple[Trial, Trial]], *, tries: int) -> bool:
 
 
 def _varied(step: _Step) -> None:
-    """Vary everything at once; only what moves then is looked into."""
+    """Vary all that can be varied."""
     variations, untried = catalogue(step.trials.step, step.around)
     step.untried += untried
     if problem := step.trials.problem_of_order():
         variations = tuple(one for one in variations if not one.reverse)
         step.untried.append(Untried(variation="input-order", reason=problem))
+    apart = tuple(one for one in variations if one.apart)
+    variations = tuple(one for one in variations if not one.apart)
+    _together(step, variations)
+    for one in apart:
+        _try(step, one)
+
+
+def _together(step: _Step, variations: tuple[Variation, ...]) -> None:
+    """Vary everything at once; only if something moves, one after another."""
     together = combined(variations)
     try:
         everything = _moved(step, step.trials.run(together))

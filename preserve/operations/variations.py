@@ -49,7 +49,8 @@ class Variation:
 
     ``setting`` says it for people. ``environment`` is added to the step's; ``folder`` is the working folder in
     place of /work; ``reverse``: folders of inputs list their files in another order; ``umask`` is octal.
-    ``held``: preserve gives each run the same, so that this only moves what is run otherwise.
+    ``held``: preserve gives each run the same, so that this only moves what is run otherwise. ``apart``: another one
+    would be undone by it, so that it is tried by itself.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Variation:
     folder: str = WORK
     reverse: bool = False
     held: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,7 @@ FILLED = Variation(
 def catalogue(step: PlannedStep, around: Surroundings) -> tuple[tuple[Variation, ...], tuple[Untried, ...]]:
     """Give what can be varied for a step here, and what cannot, with the reason."""
     problems = _problems(step, around)
-    wanted = _all(around)
+    wanted = (*_of_the_session(), *_of_the_machine(step, around))
     return (
         tuple(_marked(one, around) for one in wanted if one.name not in problems),
         tuple(Untried(variation=one.name, reason=problems[one.name]) for one in wanted if one.name in problems),
@@ -185,10 +187,6 @@ def _problems(step: PlannedStep, around: Surroundings) -> dict[str, str]:
     return found
 
 
-def _all(around: Surroundings) -> tuple[Variation, ...]:
-    return (*_of_the_session(), *_of_the_machine(around))
-
-
 def _of_the_session() -> tuple[Variation, ...]:
     return (
         _environment("hash-seed", {"PYTHONHASHSEED": "1", "PERL_HASH_SEED": "1"}, held=True),
@@ -210,15 +208,20 @@ def _of_the_session() -> tuple[Variation, ...]:
     )
 
 
-def _of_the_machine(around: Surroundings) -> tuple[Variation, ...]:
-    threads = "1" if len(around.cpus) > 1 else "2"
+def _of_the_machine(step: PlannedStep, around: Surroundings) -> tuple[Variation, ...]:
+    declared = step.environment.get("OMP_NUM_THREADS")
+    threads = "2" if declared == "1" else "1"
     hwcaps = ",".join(f"-{name}" for name in _HWCAPS)
     return (
-        Variation(name="cpu-count", setting=f"1 CPU of {len(around.cpus)}", cpus=around.cpus[-1:]),
+        # two threads are one again where there is but one CPU
+        Variation(
+            name="cpu-count", setting=f"1 CPU of {len(around.cpus)}", cpus=around.cpus[-1:], apart=threads == "2"
+        ),
         Variation(
             name="threads",
             setting=f"OMP_NUM_THREADS={threads} and its like",
             environment=dict.fromkeys(THREAD_VARIABLES, threads),
+            held=declared is not None,
         ),
         _environment("blas-kernel", _KERNELS.get(around.architecture, {})),
         _environment("numpy-dispatch", {"NPY_DISABLE_CPU_FEATURES": " ".join(around.features)}),
