@@ -14,6 +14,9 @@ from preserve.comparators.leaves import Reader
 # name: module below this package, colon, class. The order decides where two readers are equally sure.
 BUILT_INS: Mapping[str, str] = {
     "root": "root:Root",
+    "hepmc": "hepmc:HepMC",
+    "lhe": "hepmc:Lhe",
+    "pdf": "pdf:Pdf",
     "svg": "svg:Svg",
     "postscript": "postscript:PostScript",
     "yoda": "yoda:Yoda",

@@ -138,8 +138,6 @@ def _parts(path: str, layout: Any, depth: int) -> dict[str, Any]:
     if layout.is_option:
         valid = np.asarray(layout.mask_as_bool(valid_when=True))
         return _joined({f"{path}{VALID}": valid}, _parts(path, layout.project(), depth - 1))
-    if layout.is_indexed:
-        return _parts(path, layout.project(), depth - 1)
     if layout.parameter("__array__") in ("string", "bytestring"):
         return {path: "".join(f"{word!r}\n" for word in layout.to_list())}
     if layout.is_numpy:
@@ -168,6 +166,8 @@ def _of_regular(path: str, layout: Any, depth: int) -> dict[str, Any]:
 
 def _of_many(path: str, layout: Any, depth: int) -> dict[str, Any]:
     parts: dict[str, Any] = {}
+    if layout.is_indexed:
+        return _parts(path, layout.project(), depth - 1)
     if layout.is_record:
         for name in layout.fields:
             parts = _joined(parts, _parts(f"{path}.{name}", layout.content(name), depth - 1))
