@@ -13,7 +13,7 @@ from preserve.comparators.choosing import Obstructed
 from preserve.comparators.comparing import Difference, FileFacts
 from preserve.comparators.globs import matcher
 from preserve.comparators.numbers import Array, NumberFacts, count_beyond, same_type
-from preserve.comparators.statistics import Tested, Untestable, holm, tested
+from preserve.comparators.statistics import Tested, Untestable, holm, outcome
 from preserve.documents.comparison import Judged, passes, worst
 from preserve.documents.policy import Pixels, Policy, Rule, Statistical
 from preserve.errors import UserError
@@ -140,10 +140,10 @@ def _judged_by_test(difference: Difference, rule: Rule, wanted: Statistical) -> 
     if not same_type(recorded.dtype, found.dtype):
         return _Row(difference=difference, verdict="different", rule=rule, why=difference.why)
     try:
-        outcome = tested(wanted.test, recorded, found)
+        done = outcome(wanted.test, recorded, found)
     except Untestable as error:
         return _Row(difference=difference, verdict="different", rule=rule, why=str(error))
-    return _Row(difference=difference, verdict="compatible", rule=rule, tested=outcome)
+    return _Row(difference=difference, verdict="compatible", rule=rule, tested=done)
 
 
 def _decided(row: _Row, p: float | None) -> _Row:

@@ -33,7 +33,7 @@ class Untestable(Exception):
     """The numbers are not of the kind that the test is for; the message says why."""
 
 
-def tested(test: str, recorded: Array, found: Array) -> Tested:
+def outcome(test: str, recorded: Array, found: Array) -> Tested:
     """Do the test of this name.
 
     Raises:

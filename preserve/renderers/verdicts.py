@@ -86,7 +86,8 @@ def _row(row: Mapping[str, Any]) -> str:
         text = f"p = {_number(tested['p_holm'])}, yield off by {_number(tested['yield_shift'])}"
         return f"{text}; {row['why']}" if row.get("why") else text
     if numbers := row.get("numbers"):
-        return "; ".join(part for part in (_numbers(numbers), row.get("why")) if part)
+        beyond = f"{row['beyond']} beyond the rule" if row.get("beyond") and not row.get("why") else ""
+        return "; ".join(part for part in (beyond, row.get("why"), _numbers(numbers)) if part)
     if row.get("why"):
         return str(row["why"])
     return f"{_quoted(row.get('recorded', ''))} was recorded, {_quoted(row.get('found', ''))} is found"
