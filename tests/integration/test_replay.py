@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from archived import (
@@ -206,10 +205,8 @@ class TestRecast:
         assert ran(done) == {"scaled", "sum"}
         assert "verdict: recast" in done.out
         assert "reproduced" not in done.out + done.err
-        assert [line.split()[:2] for line in done.out.splitlines()[:-1]] == [
-            ["results/note.txt", "identical"],
-            ["results/sum.txt", "different"],
-        ]
+        rows = {words[0]: words[1] for words in map(str.split, done.out.splitlines()) if words[0] in RESULTS}
+        assert rows == {"results/note.txt": "identical", "results/sum.txt": "different"}
 
     def test_an_input_and_code(self, archive: Path, user: Session, tmp_path: Path) -> None:
         (tmp_path / "scale.awk").write_text("{print $1 + by}\n")
@@ -307,6 +304,3 @@ class TestDifferent:
         done = user("replay", "--json", str(tmp_path / "a.crate.zip"), expect=1)
         assert verdicts(done) == {"results/note.txt": "different", "results/sum.txt": "identical"}
         assert done.document["passed"] is False
-        found: dict[str, Any] = {row["path"]: row["facts"] for row in done.document["results"]}
-        assert found["results/note.txt"]
-        assert user("replay", str(tmp_path / "a.crate.zip"), expect=1).out.splitlines()[-1].endswith("NOT reproduced")
