@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
+from preserve.documents.layout import is_writable, layout_of
 from preserve.documents.plan import Plan, PlannedStep
+from preserve.documents.reach import Reach, unopened_inputs
 from preserve.documents.record import Artifact, EngineUsed, ImageUsed, Machine, Record, step_key
 from preserve.errors import MachineError
 from preserve.interfaces import Engine, Execution, Mount, RunRequest
 from preserve.operations.folder import Folder, artifact, write_file
+from preserve.operations.watching import InputWatch
 from preserve.stores.objects import ObjectStore
 
 WORK = "/work"
@@ -26,7 +29,10 @@ LOGS = ("stdout", "stderr")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepContext:
-    """What all steps of a run share. ``run`` is the run's folder, ``label`` what its containers are marked with."""
+    """What all steps of a run share. ``run`` is the run's folder, ``label`` what its containers are marked with.
+
+    ``trace_inputs``: watch which inputs each step opens.
+    """
 
     folder: Folder
     plan: Plan
@@ -36,6 +42,7 @@ class StepContext:
     machine: Machine
     store: ObjectStore
     label: str
+    trace_inputs: bool = False
 
 
 def run_step(
@@ -56,10 +63,13 @@ def run_step(
     try:
         mounts = lay_out(step, {a.path: source_of[a.path] for a in read}, work)
         request = _request(context, step, mounts)
-        with (logs / "stdout").open("wb") as stdout, (logs / "stderr").open("wb") as stderr:
+        watch = _watch(context, step, mounts, work)
+        with watch, (logs / "stdout").open("wb") as stdout, (logs / "stderr").open("wb") as stderr:
             execution = context.engine.run(request, stdout=stdout, stderr=stderr)
         seconds = time.monotonic() - clock
         products, failure = _collect(context, step, work, execution)
+        if failure is None:
+            _write_reach(context, step, read, watch, work)
     except MachineError as error:
         raise MachineError(f"step {step.id}: {error.message}", hint=error.hint) from error
     except OSError as error:
@@ -108,24 +118,24 @@ def lay_out(step: PlannedStep, sources: Mapping[str, Path], work: Path) -> tuple
     inside.mkdir(parents=True)
     outside.mkdir()
     direct = {path: source for path, source in sources.items() if not _link(source, inside / path)}
-    writable = _writable_folders(step.outputs)
-    for name in writable:
+    layout = layout_of(tuple(sources), step.outputs)
+    for name in layout.writable:
         (outside / name).mkdir(parents=True, exist_ok=True)
     mounts: list[Mount] = []
-    if "." in writable:
+    if "." in layout.writable:
         mounts.append(Mount(source=outside, target=WORK, read_only=False))
     else:
-        for name in writable:
+        for name in layout.writable:
             (inside / name).mkdir(parents=True, exist_ok=True)
         mounts.append(Mount(source=inside, target=WORK))
-        tops = [name for name in writable if not any(other in _parents(name) for other in writable)]
-        mounts += [Mount(source=outside / name, target=f"{WORK}/{name}", read_only=False) for name in tops]
-    for path in _islands(tuple(sources), writable):
+        mounts += [Mount(source=outside / name, target=f"{WORK}/{name}", read_only=False) for name in layout.mounted]
+    for path in layout.islands:
         if path not in direct:
             _place_for_mount(outside / path, folder=(inside / path).is_dir())
             mounts.append(Mount(source=inside / path, target=f"{WORK}/{path}"))
-    for path, source in direct.items():
-        _place_for_mount((outside if _is_writable(path, writable) else inside) / path, folder=False)
+    for path, source in sorted(direct.items()):
+        place = outside if is_writable(path, layout.writable) else inside
+        _place_for_mount(place / path, folder=False)
         mounts.append(Mount(source=source, target=f"{WORK}/{path}"))
     return tuple(mounts)
 
@@ -149,6 +159,44 @@ def read_machine() -> Machine:
     )
 
 
+def _watch(
+    context: StepContext, step: PlannedStep, mounts: tuple[Mount, ...], work: Path
+) -> InputWatch | contextlib.nullcontext[None]:
+    """Watch the inputs as they are laid out, if that is asked for."""
+    if not context.trace_inputs:
+        return contextlib.nullcontext()
+    elsewhere = {m.target.removeprefix(f"{WORK}/"): m.source for m in mounts if not m.source.is_relative_to(work)}
+    return InputWatch(work / "in", elsewhere)
+
+
+def _write_reach(
+    context: StepContext,
+    step: PlannedStep,
+    read: tuple[Artifact, ...],
+    watch: InputWatch | contextlib.nullcontext[None],
+    work: Path,
+) -> None:
+    """Write ``reach/<step>.json`` of the run if the step did not keep to its declaration."""
+    files = tuple(one.path for one in read)
+    unopened: tuple[str, ...] = ()
+    if isinstance(watch, InputWatch):
+        unopened = unopened_inputs(tuple(one.path for one in step.inputs), watch.unopened(files), files)
+    reach = Reach(step=step.id, unopened=unopened, strays=_strays(work / "out", frozenset(files)))
+    if reach.lines:
+        write_file(reach_file(context.run, step.id), reach.to_bytes())
+
+
+def reach_file(run: Path, step: str) -> Path:
+    """Where a run's folder says what a step did beyond its declaration."""
+    return run / "reach" / f"{step}.json"
+
+
+def _strays(top: Path, inputs: frozenset[str]) -> tuple[str, ...]:
+    """Files left below ``top`` once the products are gone, other than those that inputs were mounted over."""
+    found = (Path(parent, name).relative_to(top).as_posix() for parent, _, names in os.walk(top) for name in names)
+    return tuple(sorted(path for path in found if path not in inputs))
+
+
 def _request(context: StepContext, step: PlannedStep, mounts: tuple[Mount, ...]) -> RunRequest:
     return RunRequest(
         image=context.plan.images[step.image],
@@ -170,34 +218,6 @@ def _link(source: Path, target: Path) -> bool:
     except OSError:  # another file system, or somebody else's file
         return False
     return True
-
-
-def _parents(path: str) -> tuple[str, ...]:
-    return tuple(str(parent) for parent in PurePosixPath(path).parents)
-
-
-def _writable_folders(outputs: tuple[str, ...]) -> tuple[str, ...]:
-    names = {path.rstrip("/") if path.endswith("/") else str(PurePosixPath(path).parent) for path in outputs}
-    return tuple(sorted(names))
-
-
-def _is_writable(path: str, writable: tuple[str, ...]) -> bool:
-    return any(parent in writable for parent in _parents(path))
-
-
-def _islands(inputs: tuple[str, ...], writable: tuple[str, ...]) -> list[str]:
-    """Inputs that stand in a writable folder: the highest folders that hold only inputs, else the files."""
-    found = set()
-    for path in inputs:
-        if not _is_writable(path, writable):
-            continue
-        chosen = path
-        for parent in _parents(path):
-            if parent == "." or any(name == parent or parent in _parents(name) for name in writable):
-                break
-            chosen = parent
-        found.add(chosen)
-    return sorted(found)
 
 
 def _place_for_mount(path: Path, *, folder: bool) -> None:
@@ -230,6 +250,8 @@ def _collect(
 
 def product_files(top: Path, output: str) -> tuple[list[str], str | None]:
     """Give the files of one declared product below ``top``; or what is wrong with it."""
+    if problem := _led_astray(top, output):
+        return [], problem
     if not output.endswith("/"):
         return [output], _problem(top / output, output)
     files = []
@@ -242,6 +264,17 @@ def product_files(top: Path, output: str) -> tuple[list[str], str | None]:
             if name not in folders:
                 files.append(relative)
     return sorted(files), None if files else f"the step ended well but left its product {output} empty"
+
+
+def _led_astray(top: Path, output: str) -> str | None:
+    """A step may put a link in place of a folder that is to hold its product: what is behind it is not the step's."""
+    place = top
+    for part in PurePosixPath(output if output.endswith("/") else PurePosixPath(output).parent).parts:
+        place /= part
+        if place.is_symlink():
+            name = place.relative_to(top).as_posix()
+            return f"the step put a link in place of the folder {name}, where its product {output} was to be"
+    return None
 
 
 def _problem(path: Path, name: str, *, folder: bool = False) -> str | None:
