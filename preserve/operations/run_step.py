@@ -253,7 +253,8 @@ def product_files(top: Path, output: str) -> tuple[list[str], str | None]:
     if problem := _led_astray(top, output):
         return [], problem
     if not output.endswith("/"):
-        return [output], _problem(top / output, output)
+        problem = _problem(top / output, output)
+        return [] if problem else [output], problem
     files = []
     for parent, folders, names in os.walk(top / output):
         for name in (*folders, *names):
