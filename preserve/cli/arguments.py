@@ -79,6 +79,9 @@ def _run(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--no-cache", action="store_true", help="run every step, whatever is known")
     command.add_argument(
+        "--trace-inputs", action="store_true", help="watch the steps that run, and name declared inputs they never open"
+    )
+    command.add_argument(
         "-n", "--dry-run", action="store_true", help="say which steps would run and why, and do nothing"
     )
     _json(command)

@@ -76,6 +76,7 @@ def _run(arguments: argparse.Namespace) -> int:
         no_cache=arguments.no_cache,
         dry_run=arguments.dry_run,
         only=tuple(arguments.step),
+        trace_inputs=arguments.trace_inputs,
     )
     with Lines(quiet=arguments.quiet) as progress:
         outcome = run(
@@ -118,6 +119,8 @@ def _status(arguments: argparse.Namespace) -> int:
         seconds = f"{step.record.wall_seconds:9.2f} s" if step.record else " " * 11
         why = f"  {step.record.failure}" if step.record and step.record.failure else ""
         print(f"  {step.step:{width}}  {step.stage:14}  {step.state:11}{seconds}{why}")
+    for line in (line for step in steps for line in step.undeclared):
+        print(f"note: {safe(line)}")
     return 0
 
 

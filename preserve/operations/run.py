@@ -24,6 +24,7 @@ from preserve.operations.placing import place, refuse_strangers
 from preserve.operations.reasons import reasons_to_run
 from preserve.operations.run_state import RunState
 from preserve.operations.run_step import StepContext, read_machine, run_step
+from preserve.operations.status import undeclared
 from preserve.scheduler.chain import Job, run_jobs
 from preserve.stores.hashes import HashMemory
 
@@ -32,13 +33,17 @@ GO_ON = "run the same command again to go on"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to run: CPUs at a time; go on after a failure; ignore earlier runs; only say what would be done; steps."""
+    """How to run: CPUs at a time; go on after a failure; ignore earlier runs; only say what would be done; steps.
+
+    ``trace_inputs``: watch which of its declared inputs each step opens.
+    """
 
     jobs: int = 1
     keep_going: bool = False
     no_cache: bool = False
     dry_run: bool = False
     only: tuple[str, ...] = ()
+    trace_inputs: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +158,7 @@ def _execute(
     todo = [step for step in state.plan.steps if step.id in reasons]
     with _Interruption() as interruption:
         engine = _ready_engine(state, todo, settings, progress, say)
-        context = _context(state, engine)
+        context = _context(state, engine, options)
         _announce(state, todo)
         interruption.end_containers_of(engine, state)
         by_id = {step.id: step for step in todo}
@@ -193,7 +198,7 @@ def owner(folder: Folder) -> str:
     return sha256(str(folder.root).encode()).hexdigest()[:16] + "/"
 
 
-def _context(state: RunState, engine: Engine) -> StepContext:
+def _context(state: RunState, engine: Engine, options: Options) -> StepContext:
     run_folder = _new_run(state)
     return StepContext(
         folder=state.folder,
@@ -204,6 +209,7 @@ def _context(state: RunState, engine: Engine) -> StepContext:
         machine=read_machine(),
         store=state.store,
         label=owner(state.folder) + run_folder.name,
+        trace_inputs=options.trace_inputs,
     )
 
 
@@ -258,6 +264,7 @@ def _one(state: RunState, context: StepContext, step: PlannedStep, options: Opti
         record = run_step(context, step, read, _origins(state, read))
         state.ran.add(step.id)
         outcome = "done" if record.failure is None else "failed"
+        state.notes.extend(undeclared(context.run, record))
     else:
         _adopt(state, context.run, record)
     progress.step_finished(step.id, outcome=outcome, seconds=record.wall_seconds)

@@ -6,19 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preserve.documents.plan import Plan, read_plan
+from preserve.documents.reach import read_reach
 from preserve.documents.record import Record, read_record
 from preserve.errors import UserError
 from preserve.operations.folder import Folder
+from preserve.operations.run_step import reach_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepStatus:
-    """One step of the last run: ``state`` is done, failed, running, waiting or interrupted."""
+    """One step of the last run: ``state`` is done, failed, running, waiting or interrupted.
+
+    ``undeclared`` are lines on what it did beyond its declaration, or left undone of it.
+    """
 
     step: str
     stage: str
     state: str
     record: Record | None
+    undeclared: tuple[str, ...] = ()
 
 
 def status(folder: Folder) -> tuple[Path, tuple[StepStatus, ...]]:
@@ -38,7 +44,8 @@ def status(folder: Folder) -> tuple[Path, tuple[StepStatus, ...]]:
             state = "running" if busy else "interrupted"
         else:
             state = "waiting"
-        steps.append(StepStatus(step=step.id, stage=step.stage, state=state, record=record))
+        lines = undeclared(run, record) if record is not None else ()
+        steps.append(StepStatus(step=step.id, stage=step.stage, state=state, record=record, undeclared=lines))
     return run, tuple(steps)
 
 
@@ -55,6 +62,17 @@ def log(folder: Folder, step: str) -> tuple[Path, Path]:
     _, plan = last_run(folder)
     names = sorted(s.id for s in plan.steps)
     raise UserError(f"there is no log of a step {step!r}", hint=f"one of: {', '.join(names[:20])}")
+
+
+def undeclared(run: Path, record: Record) -> tuple[str, ...]:
+    """Say what a step of a run did beyond its declaration: network, inputs never opened, files not declared."""
+    found = []
+    if record.network_attempts:
+        found.append(f"step {record.step} tried to reach the network: {record.network_attempts} packets found no route")
+    path = reach_file(run, record.step)
+    if path.exists():
+        found += read_reach(path.read_bytes(), str(path)).lines
+    return tuple(found)
 
 
 def last_run(folder: Folder) -> tuple[Path, Plan]:
