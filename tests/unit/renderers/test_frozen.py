@@ -1,0 +1,31 @@
+"""The bytes of what archives have for readers belong to the format (docs/decisions/0004)."""
+
+from __future__ import annotations
+
+from small_archive import contents
+
+from preserve.digest import Digest
+from preserve.documents.archive import FORMAT
+from preserve.operations.derived import payload_files, tag_files
+
+FROZEN = {
+    "preserve/archive/1": {
+        "CITATION.cff": "71514fb8d79e",
+        "README.md": "41746b229a2a",
+        "bag-info.txt": "42cb017d6903",
+        "bagit.txt": "1712ecfb074b",
+        "data/replay.sh": "2b97d08153ac",
+        "manifest-sha256.txt": "e9cd956766a2",
+        "ro-crate-metadata.json": "fd9a0cee7f71",
+        "ro-crate-preview.html": "6443fb5e989a",
+    }
+}
+
+
+def test_the_derived_files_of_a_format_never_change() -> None:
+    small = contents()
+    made = {**payload_files(small, ()), **tag_files(small)}
+    found = {name: Digest.of(data).short for name, data in made.items()}
+    assert found == FROZEN[FORMAT], (
+        "archives of this format would now be called damaged: give the change a new FORMAT and keep the old renderer"
+    )
