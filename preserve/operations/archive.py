@@ -16,6 +16,7 @@ from preserve.documents.archive import (
     LOCK,
     PATCH,
     PLAN,
+    PROBE,
     TAG_MANIFEST,
     WORKFLOW,
     Contents,
@@ -133,6 +134,7 @@ def _finished_run(folder: Folder, name: str | None) -> _Run:
         LOCK: (path / "preserve.lock").read_bytes(),
         PLAN: (path / "plan.json").read_bytes(),
         **{record_name(step): text for step, text in data.items()},
+        **({PROBE: (path / "probe.json").read_bytes()} if (path / "probe.json").exists() else {}),
     }
     return _Run(folder=path, plan=plan, records=records, documents=documents)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from preserve.digest import hash_file
 from preserve.documents.archive import is_result
 from preserve.documents.plan import Plan, PlannedStep
-from preserve.documents.probe import Finding, Movement, Probe, ProbedStep
+from preserve.documents.probe import Finding, Movement, Probe, ProbedStep, read_probe
 from preserve.documents.record import Artifact, EngineUsed, Record
 from preserve.engines import BUILT_IN
 from preserve.engines.environment import image_environment
@@ -106,16 +106,27 @@ def _probed(run: _Run, bench: Bench, steps: tuple[PlannedStep, ...], other: tupl
         record = run.records[step.id]
         with Trials(bench=bench, step=step, sources=run.files(record.materials)) as trials:
             probed.append(probe_step(trials, run.files(record.products), around[step.image], other))
-    results = tuple(_carried(run, bench, around, tuple(probed)))
-    return Probe(
+    made = Probe(
         run=run.path.name,
         engine=EngineUsed(name=bench.engine.name, version=bench.engine.version()),
         machine=read_machine(),
         started=started,
-        ended=_now(),
+        ended=started,
         steps=tuple(probed),
-        results=results,
     )
+    made = _with_earlier(run, made)
+    return replace(made, results=tuple(_carried(run, bench, around, made.steps)), ended=_now())
+
+
+def _with_earlier(run: _Run, made: Probe) -> Probe:
+    """Keep what an earlier probe of this run, on this engine and machine, found of other steps."""
+    path = run.path / FILE
+    before = read_probe(path.read_bytes(), str(path)) if path.exists() else None
+    if before is None or (before.engine, before.machine) != (made.engine, made.machine):
+        return made
+    known = {step.step: step for step in (*before.steps, *made.steps)}
+    steps = tuple(known[step.id] for step in run.plan.steps if step.id in known)
+    return replace(made, steps=steps, started=before.started)
 
 
 def _last_run(folder: Folder, hashes: HashMemory) -> _Run:

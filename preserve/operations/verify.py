@@ -18,6 +18,7 @@ from preserve.documents.archive import (
     MANIFEST,
     PATCH,
     PLAN,
+    PROBE,
     SIGNATURES,
     TAG_FILES,
     TAG_MANIFEST,
@@ -27,6 +28,7 @@ from preserve.documents.archive import (
     record_name,
 )
 from preserve.documents.consistency import contradictions, missing_files, other_plan
+from preserve.documents.probe import read_probe
 from preserve.documents.verification import Finding, Verification
 from preserve.errors import DigestMismatch, MachineError, PreserveError
 from preserve.interfaces import Archive, Progress
@@ -152,6 +154,7 @@ def _check_documents(inspection: _Inspection) -> Iterator[Finding]:
         yield from found  # nothing can be derived from documents that do not go together
         return
     yield from missing_files(contents)
+    yield from _check_probe(store, contents)
     pins = {step.image: contents.plan.images[step.image] for step in contents.plan.steps}
     images: list[Image] = []
     if "images" not in contents.without:
@@ -168,6 +171,26 @@ def _check_workflow(store: Archive, contents: Contents) -> Iterator[Finding]:
         yield from other_plan(contents, read(store, WORKFLOW))
     except Damaged as error:
         yield error.finding
+
+
+def _check_probe(store: Archive, contents: Contents) -> Iterator[Finding]:
+    """Read the probe, if there is one: it must be of this plan, in the one form that it has."""
+    if PROBE not in contents.payload:
+        return
+    try:
+        data = read(store, PROBE)
+        probe = read_probe(data, PROBE)
+    except Damaged as error:
+        yield error.finding
+        return
+    except PreserveError as error:
+        yield Finding(path=PROBE, problem=error.message)
+        return
+    planned = {step.id for step in contents.plan.steps}
+    if strange := [step.step for step in probe.steps if step.step not in planned]:
+        yield Finding(path=PROBE, problem=f"probes a step that the plan has not: {strange[0]}")
+    if probe.to_bytes() != data:
+        yield Finding(path=PROBE, problem="is not in the form that preserve writes")
 
 
 def _check_code(inspection: _Inspection, contents: Contents) -> Iterator[Finding]:
@@ -195,7 +218,7 @@ def _check_derived(inspection: _Inspection, contents: Contents, images: list[Ima
                 found=found.sha256,
             )
     called_for = {*made, *expected_files(contents), *(record_name(step) for step in contents.records)}
-    called_for |= {WORKFLOW, LOCK, PLAN, *((BUNDLE, PATCH) if contents.plan.source else ())}
+    called_for |= {WORKFLOW, LOCK, PLAN, PROBE, *((BUNDLE, PATCH) if contents.plan.source else ())}
     for name in sorted(contents.payload.keys() - called_for):
         if not name.startswith(BLOBS):  # those were followed from the images
             yield Finding(path=name, problem="nothing in the archive calls for this file")
