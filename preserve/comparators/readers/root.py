@@ -79,6 +79,8 @@ def _leaves(file: Path, limits: Limits) -> Iterator[Leaf]:
     try:
         options = {"use_threads": False, "num_workers": 1, "minimal_ttree_metadata": False}
         opened = uproot.open(content, object_cache=None, array_cache=None, **options)
+        if opened.file.fEND > file.stat().st_size:
+            raise Unreadable(f"was cut short: it says that it has {opened.file.fEND} bytes")
         _check_descriptions(opened.file)
         yield text("file", f"{opened.file.uuid} {opened.file.compression} {opened.file.root_version}", volatile=True)
         yield text("file:classes", "\n".join(sorted(opened.file.streamers)), volatile=True)

@@ -113,20 +113,38 @@ def leaves_of_ntuple(path: str, ntuple: Any, limits: Limits) -> Iterator[Leaf]:
     Raises:
         TooMuch: a limit was passed.
     """
-    entries = int(ntuple.num_entries)
-    yield number(f"{path}:entries", entries)
+    _check_pages(path, ntuple, limits)
+    yield number(f"{path}:entries", int(ntuple.num_entries))
     yield text(f"{path}:description", str(ntuple.description))
     for name in ntuple.keys(recursive=False):
         yield text(f"{path}/{name}:type", str(ntuple[name].typename))
         yield text(f"{path}/{name}:description", str(ntuple[name].description))
-        yield from leaves_of_pieces(f"{path}/{name}", _reading(ntuple, name, entries, limits.depth), limits)
+        yield from leaves_of_pieces(f"{path}/{name}", _reading(ntuple, name, limits.depth), limits)
 
 
-def _reading(ntuple: Any, name: str, entries: int, depth: int) -> Callable[[], Iterator[Piece]]:
+def _check_pages(path: str, ntuple: Any, limits: Limits) -> None:
+    columns = ntuple.column_records
+    unpacked = packed = 0
+    for cluster in ntuple.page_link_list:
+        for record, column in zip(columns, cluster, strict=False):
+            unpacked += sum(page.num_elements * record.nbits // 8 for page in column.pages)
+            packed += sum(page.locator.num_bytes for page in column.pages)
+    if unpacked > limits.bytes:
+        raise TooMuch(f"{path} is longer than {limits.bytes} bytes")
+    if unpacked > max(_HARMLESS, limits.ratio * packed):
+        raise TooMuch(f"{path} says that it unpacks to more than {limits.ratio} times its size")
+
+
+def _reading(ntuple: Any, name: str, depth: int) -> Callable[[], Iterator[Piece]]:
+    stops = [int(one.num_first_entry + one.num_entries) for one in ntuple.cluster_summaries]
+
     def pieces() -> Iterator[Piece]:
-        for start in range(0, entries, _ENTRIES):
-            array = ntuple[name].array(entry_start=start, entry_stop=min(start + _ENTRIES, entries))
-            yield _parts("", library("awkward", "root").to_packed(array, highlevel=False), depth)
+        start = 0
+        for stop in stops:  # whole clusters: a part of one is unpacked as all of it
+            if stop - start >= _ENTRIES or stop == stops[-1]:
+                array = ntuple[name].array(entry_start=start, entry_stop=stop)
+                yield _parts("", library("awkward", "root").to_packed(array, highlevel=False), depth)
+                start = stop
 
     return pieces
 
