@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import numpy as np
 from preserve.comparators.extras import library
 from preserve.comparators.leaves import Leaf, Limits, TooMuch, Unreadable
 from preserve.comparators.making import kept, text
-from preserve.comparators.pieces import VALID, leaves_of_pieces
+from preserve.comparators.pieces import VALID, Piece, leaves_of_pieces
 
 _ROWS = 1 << 16  # at a time
+_UNFOLDED = 256 << 20  # bytes of texts at a time
 _HARMLESS = 64 << 20  # bytes: below this nothing is said about the ratio of unpacked to packed
 
 
@@ -76,14 +78,16 @@ class _Parquet:
     """A Parquet file: batches of one column at a time."""
 
     def __init__(self, file: Path, limits: Limits) -> None:
-        self._file = library("pyarrow.parquet", "arrow").ParquetFile(file)
-        self._limits = limits
-        about = self._file.metadata
-        self.schema, self.rows = self._file.schema_arrow, about.num_rows
+        parquet = library("pyarrow.parquet", "arrow")
+        described = parquet.ParquetFile(file)
+        about = described.metadata
+        self.schema, self.rows = described.schema_arrow, about.num_rows
         self.made_by = f"{about.created_by}, format {about.format_version}, {about.num_row_groups} groups of rows"
-        groups = (about.row_group(place) for place in range(min(about.num_row_groups, limits.members)))
-        unpacked = sum(group.total_byte_size for group in groups)
-        _harmless(max(unpacked, self.rows), file.stat().st_size, limits)
+        unpacked = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
+        _harmless(max(unpacked, self.rows * _width(self.schema)), file.stat().st_size, limits)
+        # A long text that comes a million times is in the file once: it is not unfolded before it is known how long.
+        words = [field.name for field in self.schema if _is_words(field.type)]
+        self._file = parquet.ParquetFile(file, read_dictionary=words)
 
     def batches(self, place: int) -> Iterator[Any]:
         """Yield one column's arrays."""
@@ -103,17 +107,42 @@ class _Feather:
         self.schema = self._file.schema
         if self._file.num_record_batches > limits.members:
             raise TooMuch(f"more than {limits.members} batches of rows")
-        batches = (self._file.get_batch(place) for place in range(self._file.num_record_batches))
         self.rows = 0
-        for batch in batches:
-            self.rows += batch.num_rows
-            _harmless(max(batch.nbytes, batch.num_rows), file.stat().st_size, limits)
+        for place in range(self._file.num_record_batches):
+            self.rows += self._file.get_batch(place).num_rows
+            _harmless(self.rows * max(1, _width(self.schema)), file.stat().st_size, limits)
         self.made_by = f"{self._file.num_record_batches} batches of rows"
 
     def batches(self, place: int) -> Iterator[Any]:
         """Yield one column's arrays."""
         for number in range(self._file.num_record_batches):
             yield self._file.get_batch(number).column(place)
+
+
+def _is_words(kind: Any) -> bool:
+    types = library("pyarrow", "arrow").types
+    return bool(types.is_string(kind) or types.is_binary(kind))
+
+
+def _width(schema: Any) -> int:
+    """Bytes of a row, as far as its columns have a fixed width."""
+    types = library("pyarrow", "arrow").types
+    return sum(max(1, kind.bit_width // 8) for kind in schema.types if types.is_primitive(kind))
+
+
+def _check_unfolded(path: str, array: Any, limits: Limits) -> None:
+    """See how long the texts of a dictionary are when every row has its own.
+
+    Raises:
+        TooMuch: together they are too long.
+    """
+    if not _is_words(array.dictionary.type) or not len(array.dictionary):
+        return
+    compute = library("pyarrow.compute", "arrow")
+    lengths = compute.binary_length(array.dictionary).fill_null(0)
+    total = compute.sum(lengths.cast("int64").take(array.indices)).as_py() or 0
+    if total > min(limits.bytes, _UNFOLDED):
+        raise TooMuch(f"{path}: {len(array)} rows unfold to {total} bytes of text")
 
 
 def _harmless(unpacked: int, packed: int, limits: Limits) -> None:
@@ -125,26 +154,33 @@ def _harmless(unpacked: int, packed: int, limits: Limits) -> None:
 
 def _column(table: Any, place: int, limits: Limits) -> Iterator[Leaf]:
     name = table.schema.field(place).name.replace("/", "%2F")
-    return leaves_of_pieces(name, lambda: (_parts("", array, limits.depth) for array in table.batches(place)), limits)
+
+    def pieces() -> Iterator[Piece]:
+        for array in table.batches(place):
+            yield _parts("", array, replace(limits, depth=limits.depth - 1))
+
+    return leaves_of_pieces(name, pieces, limits)
 
 
-def _parts(path: str, array: Any, depth: int) -> dict[str, Any]:
+def _parts(path: str, array: Any, limits: Limits) -> dict[str, Any]:
     """Give the arrays and texts that an Arrow array is made of."""
     types = library("pyarrow", "arrow").types
-    if depth < 0:
+    if limits.depth < 0:
         raise TooMuch(f"nested too deeply at {path[:80]}")
+    inner = replace(limits, depth=limits.depth - 1)
     parts: dict[str, Any] = {f"{path}{VALID}": array.is_valid().to_numpy(zero_copy_only=False)}
     kind = array.type
     if isinstance(kind, library("pyarrow", "arrow").BaseExtensionType):
-        return _parts(path, array.storage, depth - 1)
+        return _parts(path, array.storage, inner)
     if types.is_dictionary(kind):
-        return _parts(path, array.dictionary_decode(), depth - 1)
+        _check_unfolded(path, array, limits)
+        return _parts(path, array.dictionary_decode(), inner)
     if types.is_struct(kind):
-        for field, inner in zip(kind, array.flatten(), strict=True):
-            parts |= _parts(f"{path}/{field.name.replace('/', '%2F')}", inner, depth - 1)
+        for field, values in zip(kind, array.flatten(), strict=True):
+            parts |= _parts(f"{path}/{field.name.replace('/', '%2F')}", values, inner)
     elif types.is_list(kind) or types.is_large_list(kind):
         parts[f"{path}:counts"] = _flat(array.value_lengths())
-        parts |= _parts(f"{path}/item", array.flatten(), depth - 1)
+        parts |= _parts(f"{path}/item", array.flatten(), inner)
     elif types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind):
         parts[path] = _flat(array)
     elif types.is_temporal(kind) and not types.is_interval(kind):
