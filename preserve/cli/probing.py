@@ -21,7 +21,7 @@ def probe(arguments: argparse.Namespace) -> int:
     from preserve.operations.probe import probe  # noqa: PLC0415
 
     with Lines(quiet=arguments.quiet) as progress:
-        found = probe(
+        found, steps = probe(
             folder_of(arguments),
             settings_of(arguments),
             tuple(arguments.steps),
@@ -33,20 +33,20 @@ def probe(arguments: argparse.Namespace) -> int:
     elif arguments.calibrate:
         print(safe(proposed_rules(found)), end="")
     else:
-        print("\n".join(safe(line) for line in _lines(found)))
-    return 0 if found.reproducible else 1
+        print("\n".join(safe(line) for line in _lines(found, steps)))
+    return 1 if any(step.findings for step in steps) else 0
 
 
-def _lines(found: Probe) -> list[str]:
-    width = max(len(step.step) for step in found.steps)
-    lines = [line for step in found.steps for line in _step_lines(step, width)]
+def _lines(found: Probe, steps: tuple[ProbedStep, ...]) -> list[str]:
+    width = max(len(step.step) for step in steps)
+    lines = [line for step in steps for line in _step_lines(step, width)]
     if found.results:
         lines.append("what that does to the results")
         lines += [line for finding in found.results for line in _finding_lines(finding, 2)]
-    lines += _untried_lines(found)
-    moving = [step.step for step in found.steps if step.findings]
+    lines += _untried_lines(steps)
+    moving = [step.step for step in steps if step.findings]
     names = ", ".join(moving)
-    lines.append(f"not reproducible: {names}" if moving else f"reproducible: nothing moved in {len(found.steps)} steps")
+    lines.append(f"not reproducible: {names}" if moving else f"reproducible: nothing moved in {len(steps)} steps")
     return lines
 
 
@@ -79,13 +79,13 @@ def _movement(one: Movement) -> str:
     return f"{place} moves by {one.max_abs:.1e}{relative}" if one.max_abs is not None else f"{place} moves"
 
 
-def _untried_lines(found: Probe) -> list[str]:
+def _untried_lines(probed: tuple[ProbedStep, ...]) -> list[str]:
     """Give what could not be tried, each reason once, with the steps when it does not concern all."""
     steps: dict[tuple[str, str], list[str]] = {}
-    for step in found.steps:
+    for step in probed:
         for one in step.untried:
             steps.setdefault((one.variation, one.reason), []).append(step.step)
     return [
-        f"not tried: {variation}: {reason}" + ("" if len(names) == len(found.steps) else f" ({', '.join(names)})")
+        f"not tried: {variation}: {reason}" + ("" if len(names) == len(probed) else f" ({', '.join(names)})")
         for (variation, reason), names in steps.items()
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -69,8 +70,12 @@ class _Run:
         return {one.path: self.file(one) for one in sorted(artifacts, key=lambda one: one.path)}
 
 
-def probe(folder: Folder, settings: Settings, names: tuple[str, ...], *, progress: Progress, say: Say) -> Probe:
+def probe(
+    folder: Folder, settings: Settings, names: tuple[str, ...], *, progress: Progress, say: Say
+) -> tuple[Probe, tuple[ProbedStep, ...]]:
     """Probe steps of the last run (none named: all), and keep what is found in the run's folder.
+
+    Gives what is now known of the run, and the steps that were probed now.
 
     Raises:
         UserError: nothing has run, a step is unknown or not done, or files that it read have changed.
@@ -95,7 +100,8 @@ def probe(folder: Folder, settings: Settings, names: tuple[str, ...], *, progres
         finally:
             hashes.save()
             remove_work(scratch)
-    return made
+    now = {step.id for step in steps}
+    return made, tuple(step for step in made.steps if step.step in now)
 
 
 def _probed(run: _Run, bench: Bench, steps: tuple[PlannedStep, ...], other: tuple[Engine | None, str]) -> Probe:
@@ -120,8 +126,9 @@ def _probed(run: _Run, bench: Bench, steps: tuple[PlannedStep, ...], other: tupl
 
 def _with_earlier(run: _Run, made: Probe) -> Probe:
     """Keep what an earlier probe of this run, on this engine and machine, found of other steps."""
-    path = run.path / FILE
-    before = read_probe(path.read_bytes(), str(path)) if path.exists() else None
+    path, before = run.path / FILE, None
+    with contextlib.suppress(FileNotFoundError, UserError):  # one that cannot be read is replaced
+        before = read_probe(path.read_bytes(), str(path))
     if before is None or (before.engine, before.machine) != (made.engine, made.machine):
         return made
     known = {step.step: step for step in (*before.steps, *made.steps)}
@@ -187,7 +194,7 @@ def _surroundings(run: _Run, bench: Bench, name: str) -> Surroundings:
         architecture=read_machine().architecture,
         engine=bench.engine.name,
         cpus=available_cpus(),
-        shell=execution.exit_code == 0,
+        has_shell=execution.exit_code == 0,
         features=read_features(said),
         image_environment=frozenset(image_environment(variables)),
     )

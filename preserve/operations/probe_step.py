@@ -90,7 +90,7 @@ def _unchanged(step: _Step) -> None:
         step.findings.append(finding(cause, between))
     if further := beyond(since, between):
         step.findings.append(finding(_SINCE, further))
-    step.unsteady = (*between, *since)
+    step.unsteady = between
 
 
 _RANDOM = Variation(name="random", setting="differs each time: no seed, a clock finer than a second, or a race")

@@ -70,7 +70,7 @@ class Variation:
 class Surroundings:
     """What the choice of settings hangs on.
 
-    ``cpus``: numbers of those that this process may use; ``shell``: the image has one; ``features``: what numpy in
+    ``cpus``: numbers of those that this process may use; ``has_shell``: the image has one; ``features``: what numpy in
     the image chooses its code by on this CPU (none: no numpy there); ``image_environment``: variables that the image
     sets, which hold in every run.
     """
@@ -78,7 +78,7 @@ class Surroundings:
     architecture: str
     engine: str
     cpus: tuple[int, ...]
-    shell: bool
+    has_shell: bool
     features: tuple[str, ...] = ()
     image_environment: frozenset[str] = frozenset()
 
@@ -172,7 +172,7 @@ def _marked(variation: Variation, around: Surroundings) -> Variation:
 
 def _problems(step: PlannedStep, around: Surroundings) -> dict[str, str]:
     found = dict(UNABLE.get(around.engine, {}))
-    if not around.shell:
+    if not around.has_shell:
         found |= dict.fromkeys(("umask", "user"), "the image has no shell to set it")
     if len(around.cpus) < 2:
         found["cpu-count"] = "there is only one CPU here"
