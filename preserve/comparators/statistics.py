@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from preserve.documents.rules import TESTS
+
 LEAST = 10.0  # entries of both together in a bin, below which chi2 is no good approximation: bins are joined
-TESTS = ("chi2", "ks")
 
 Array = np.ndarray[Any, Any]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from preserve.documents import fields, jsonform, paths
 from preserve.documents.faults import Faults
 from preserve.documents.workflow import Position, ResultRule
@@ -13,6 +15,7 @@ RULE_KEYS = ("match", "rtol", "atol", "ulp", "statistical", "exclude", "because"
 LOOSER = ("rtol", "atol", "ulp", "statistical", "exclude")
 STATISTICAL_KEYS = ("test", "alpha", "max_yield_shift")
 PIXEL_KEYS = ("level", "fraction")
+TESTS = ("chi2", "ks")
 
 
 def read_results(node: Node | None, faults: Faults) -> dict[str, ResultRule]:
@@ -45,7 +48,7 @@ def _result(key: ScalarNode, node: Node, faults: Faults) -> ResultRule:
 
 def _rule(node: Node, faults: Faults) -> None:
     found = fields.record(node, "a rule", faults, known=RULE_KEYS, required=("match",))
-    fields.line(found.get("match"), "match", faults)
+    _match(found.get("match"), faults)
     fields.line(found.get("because"), "because", faults)
     looser = [key for key in LOOSER if key in found]
     if found and not looser:
@@ -62,9 +65,19 @@ def _rule(node: Node, faults: Faults) -> None:
         _statistical(found["statistical"], faults)
 
 
+def _match(node: Node | None, faults: Faults) -> None:
+    pattern = fields.line(node, "match", faults)
+    if pattern is None or node is None:
+        return
+    try:
+        paths.compile_pattern(pattern)
+    except re.error as error:
+        faults.add(node, f'the pattern "{pattern}" can not be read: {error.msg}', "write a range from low to high: [a-z]")
+
+
 def _statistical(node: Node, faults: Faults) -> None:
     found = fields.record(node, "statistical", faults, known=STATISTICAL_KEYS, required=STATISTICAL_KEYS)
-    fields.line(found.get("test"), "test", faults)
+    fields.chosen(found.get("test"), "test", faults, TESTS)
     _fraction(found.get("alpha"), "alpha", faults)
     _fraction(found.get("max_yield_shift"), "max_yield_shift", faults)
 
