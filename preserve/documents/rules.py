@@ -72,7 +72,9 @@ def _match(node: Node | None, faults: Faults) -> None:
     try:
         paths.compile_pattern(pattern)
     except re.error as error:
-        faults.add(node, f'the pattern "{pattern}" can not be read: {error.msg}', "write a range from low to high: [a-z]")
+        faults.add(
+            node, f'the pattern "{pattern}" can not be read: {error.msg}', "write a range from low to high: [a-z]"
+        )
 
 
 def _statistical(node: Node, faults: Faults) -> None:
