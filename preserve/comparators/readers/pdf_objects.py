@@ -24,6 +24,7 @@ _VOLATILE = re.compile(
     rb"(?:\((?:\\.|[^\\()])*\)|<[0-9A-Fa-f \t\r\n]*>|\[[^\]]*\]|\d+(?:[ \t\r\n]+\d+[ \t\r\n]+R)?)"
 )
 _PLACES = re.compile(rb"/Type[ \t\r\n]*/(?:XRef|Metadata)\b")  # tables of places, and metadata in XML
+_INFLATABLE = re.compile(rb"/Filter[ \t\r\n]*(?:/FlateDecode\b|\[[ \t\r\n]*/FlateDecode[ \t\r\n]*\])")
 _STRING = re.compile(r"(\((?:\\.|[^()\\])*\)|<[0-9A-Fa-f\s]*>)", re.DOTALL)
 _PRINTABLE = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]*")
 _HARMLESS = 64 << 20  # bytes: below this nothing is said about the ratio of unpacked to packed
@@ -89,8 +90,7 @@ def _packed(content: bytes, start: int, head: bytes) -> bytes:
 
 def _unpacked(packed: bytes, head: bytes, limits: Limits) -> bytes:
     """Undo zlib where it is the only filter; other streams are compared as they are."""
-    filters = re.findall(rb"/Filter[ \t\r\n]*\[?[ \t\r\n]*((?:/\w+[ \t\r\n]*)+)", head)
-    if not filters or filters[0].split(b"/")[1:][0].strip() != b"FlateDecode" or filters[0].count(b"/") > 1:
+    if not _INFLATABLE.search(head):
         return packed
     most = min(limits.bytes, max(_HARMLESS, limits.ratio * len(packed)))
     try:

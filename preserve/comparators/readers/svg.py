@@ -137,7 +137,7 @@ def _element(path: str, tag: str, attributes: dict[str, str]) -> Iterator[Leaf]:
     yield document(path, [tag, {name: value for name, value in attributes.items() if name not in geometry}])
     for name, value in geometry.items():
         rest, numbers = numbers_apart(value, packed=True)
-        yield text(f"{path}@{name}:form", " ".join(rest.replace(",", " ").split()))
+        yield text(f"{path}@{name}:form", "".join(rest.replace(",", " ").split()))
         yield number(f"{path}@{name}", numbers)
 
 
