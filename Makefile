@@ -1,6 +1,7 @@
 # make demo | test | lint | bench | clean. Needs Python >= 3.11, git, make; on Debian the rest is installed when root runs it.
 VENV := .venv
 READY := $(VENV)/.ready
+TESTABLE := $(VENV)/.testable
 BIN := $(VENV)/bin
 JUDGES := .judges
 
@@ -10,18 +11,18 @@ JUDGES := .judges
 demo: $(READY) engines
 	@.ci/demo
 
-test: $(READY) test-engines $(JUDGES)/.ready lint pytest
+test: $(TESTABLE) test-engines $(JUDGES)/.ready lint pytest
 
-lint: $(READY)
+lint: $(TESTABLE)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy preserve
 	$(BIN)/lint-imports --no-logo
 
-pytest: $(READY)
+pytest: $(TESTABLE)
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
-bench: $(READY) test-engines
+bench: $(TESTABLE) test-engines
 	@set -e; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
 
 clean:
@@ -39,6 +40,10 @@ test-engines:
 $(READY): pyproject.toml .ci/make-venv
 	@PYTHON='$(PYTHON)' .ci/make-venv $(VENV)
 	@touch $@
+
+$(TESTABLE): pyproject.toml .ci/make-venv
+	@PYTHON='$(PYTHON)' .ci/make-venv $(VENV) test,lint
+	@touch $(READY) $@
 
 $(JUDGES)/.ready: .ci/make-judges .ci/keep-context .ci/judges.txt | $(READY)
 	@.ci/make-judges $(BIN)/python $(JUDGES)
