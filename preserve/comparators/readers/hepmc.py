@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +26,12 @@ class _Lines:
     """All lines of one kind: what is left of them without their numbers, and the numbers."""
 
     rest: hashlib._Hash = field(default_factory=hashlib.sha256)
-    numbers: list[float] = field(default_factory=list)
+    numbers: array[float] = field(default_factory=lambda: array("d"))
 
     def add(self, line: str) -> None:
         left, found = numbers_apart(line)
         self.rest.update(left.encode() + b"\n")
-        self.numbers += found
+        self.numbers.extend(found)
 
 
 class _Events:
@@ -76,9 +77,9 @@ def _digest(path: str, state: hashlib._Hash) -> Leaf:
     return Leaf(path=path, kind="opaque", load=lambda: digest, digest=digest)
 
 
-def _numbers(path: str, numbers: list[float]) -> Leaf:
-    array = np.array(numbers)
-    return Leaf(path=path, kind="num", load=lambda: array, digest=digest_of(array))
+def _numbers(path: str, numbers: array[float]) -> Leaf:
+    values = np.frombuffer(numbers) if numbers else np.zeros(0)
+    return Leaf(path=path, kind="num", load=lambda: values, digest=digest_of(values))
 
 
 class HepMC:
