@@ -40,13 +40,15 @@ def probe(arguments: argparse.Namespace) -> int:
 def _lines(found: Probe, steps: tuple[ProbedStep, ...]) -> list[str]:
     width = max(len(step.step) for step in steps)
     lines = [line for step in steps for line in _step_lines(step, width)]
-    if found.results:
+    names = {finding.variation for step in steps for finding in step.findings}
+    if results := [finding for finding in found.results if finding.variation in names]:
         lines.append("what that does to the results")
-        lines += [line for finding in found.results for line in _finding_lines(finding, 2)]
+        lines += [line for finding in results for line in _finding_lines(finding, 2)]
     lines += _untried_lines(steps)
     moving = [step.step for step in steps if step.findings]
-    names = ", ".join(moving)
-    lines.append(f"not reproducible: {names}" if moving else f"reproducible: nothing moved in {len(steps)} steps")
+    lines.append(
+        f"not reproducible: {', '.join(moving)}" if moving else f"reproducible: nothing moved in {len(steps)} steps"
+    )
     return lines
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from preserve.documents import jsonform
@@ -78,7 +78,8 @@ class Probe:
     """A probe of a run (by its folder's name). Times are UTC, ``2026-11-23T09:00:00Z``.
 
     ``results`` tells what each variation that some step moves under does to the analysis' results, when the movement
-    is carried through the steps behind.
+    is carried through the steps behind. ``software`` names, by image, what its own Python told of what computes:
+    ``glibc``, ``numpy``, ``blas`` and its kernel for this CPU.
     """
 
     run: str
@@ -88,11 +89,22 @@ class Probe:
     ended: str
     steps: tuple[ProbedStep, ...]
     results: tuple[Finding, ...] = ()
+    software: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def reproducible(self) -> bool:
         """Whether no step moved under anything that was tried."""
         return not any(step.findings for step in self.steps)
+
+    @property
+    def culprits(self) -> Mapping[str, tuple[str, ...]]:
+        """Give, by variation, the steps that surely move under it."""
+        found: dict[str, tuple[str, ...]] = {}
+        for step in self.steps:
+            for one in step.findings:
+                if one.confirmed and one.failure is None:
+                    found[one.variation] = (*found.get(one.variation, ()), step.step)
+        return found
 
     def to_bytes(self) -> bytes:
         """Give the bytes of probe.json."""

@@ -27,7 +27,7 @@ from preserve.operations.run import owner
 from preserve.operations.run_step import read_machine, remove_work
 from preserve.operations.status import last_run, record_of
 from preserve.operations.trials import Bench, Trial, Trials, available_cpus, scratch_folder
-from preserve.operations.variations import LOOK, PLAIN, Surroundings, Variation, catalogue, read_features
+from preserve.operations.variations import LOOK, PLAIN, Surroundings, Variation, catalogue, read_look
 from preserve.stores.hashes import HashMemory
 from preserve.stores.objects import ObjectStore
 
@@ -116,21 +116,30 @@ def _probed(run: _Run, bench: Bench, steps: tuple[PlannedStep, ...], other: tupl
         run=run.path.name,
         engine=EngineUsed(name=bench.engine.name, version=bench.engine.version()),
         machine=read_machine(),
+        software={name: found.software for name, found in around.items()},
         started=started,
         ended=started,
         steps=tuple(probed),
     )
-    made = _with_earlier(run, made)
-    return replace(made, results=tuple(_carried(run, bench, around, made.steps)), ended=_now())
+    before = _earlier(run, made)
+    if before is not None:
+        made = _with_earlier(run, before, made)
+        if before.culprits == made.culprits and not any(step.findings for step in probed):
+            return replace(made, results=before.results, ended=_now())
+    return replace(made, results=tuple(_carried(run, bench, around, made)), ended=_now())
 
 
-def _with_earlier(run: _Run, made: Probe) -> Probe:
-    """Keep what an earlier probe of this run, on this engine and machine, found of other steps."""
+def _earlier(run: _Run, made: Probe) -> Probe | None:
+    """Give an earlier probe of this run, on this engine and machine."""
     path, before = run.path / FILE, None
     with contextlib.suppress(FileNotFoundError, UserError):  # one that cannot be read is replaced
         before = read_probe(path.read_bytes(), str(path))
-    if before is None or (before.engine, before.machine) != (made.engine, made.machine):
-        return made
+    same = before is not None and (before.engine, before.machine) == (made.engine, made.machine)
+    return before if same else None
+
+
+def _with_earlier(run: _Run, before: Probe, made: Probe) -> Probe:
+    """Keep what an earlier probe found of other steps."""
     known = {step.step: step for step in (*before.steps, *made.steps)}
     steps = tuple(known[step.id] for step in run.plan.steps if step.id in known)
     return replace(made, steps=steps, started=before.started)
@@ -189,32 +198,28 @@ def _surroundings(run: _Run, bench: Bench, name: str) -> Surroundings:
         execution = bench.engine.run(request, stdout=stdout, stderr=stderr)
         stdout.seek(0)
         said = stdout.read(1 << 16).decode(errors="replace")
+    features, software = read_look(said)
     variables = Layout(run.folder.layout).image(pin.manifest_digest).settings.get("Env") or ()
     return Surroundings(
         architecture=read_machine().architecture,
         engine=bench.engine.name,
         cpus=available_cpus(),
         has_shell=execution.exit_code == 0,
-        features=read_features(said),
+        features=features,
+        software=software,
         image_environment=frozenset(image_environment(variables)),
     )
 
 
-def _carried(
-    run: _Run, bench: Bench, around: Mapping[str, Surroundings], probed: tuple[ProbedStep, ...]
-) -> Iterator[Finding]:
+def _carried(run: _Run, bench: Bench, around: Mapping[str, Surroundings], made: Probe) -> Iterator[Finding]:
     """Carry what each culprit moves through the steps behind, to the results."""
-    guilty: dict[str, dict[str, Finding]] = {}
-    for step in probed:
-        for one in step.findings:
-            if one.confirmed and one.failure is None:
-                guilty.setdefault(one.variation, {})[step.step] = one
-    for name, culprits in guilty.items():
+    findings = [finding for step in made.steps for finding in step.findings]
+    for name, culprits in made.culprits.items():
         moved = _carry(run, bench, around, name, frozenset(culprits))
         if moved:
-            first = next(iter(culprits.values()))
+            first = next(one for one in findings if one.variation == name)
             listed, more = largest(moved)
-            yield replace(first, movements=listed, more=more)
+            yield replace(first, confirmed=True, failure=None, movements=listed, more=more)
 
 
 def _carry(

@@ -128,9 +128,13 @@ def _varied(step: _Step) -> None:
     """Vary all that can be varied."""
     variations, untried = catalogue(step.trials.step, step.around)
     step.untried += untried
-    if problem := step.trials.problem_of_order():
-        variations = tuple(one for one in variations if not one.reverse)
-        step.untried.append(Untried(variation="input-order", reason=problem))
+    for name, problem in (
+        ("input-order", step.trials.problem_of_order()),
+        ("user", step.trials.problem_of_user()),
+    ):
+        if problem is not None and any(one.name == name for one in variations):
+            variations = tuple(one for one in variations if one.name != name)
+            step.untried.append(Untried(variation=name, reason=problem))
     apart = tuple(one for one in variations if one.apart)
     variations = tuple(one for one in variations if not one.apart)
     _together(step, variations)

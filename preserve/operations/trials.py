@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Mapping
@@ -120,6 +121,11 @@ class Trials:
             return "no folder of its inputs holds two"
         place, _ = self._reversed(before)
         return None if _listing(place / "in") != before else "this file system lists files in one order"
+
+    def problem_of_user(self) -> str | None:
+        """Say why somebody else cannot run the step; ``None``: they can."""
+        closed = [path for path, file in self.sources.items() if not file.stat().st_mode & stat.S_IROTH]
+        return f"others may not read {closed[0]}" if closed else None
 
     def _attempt(self, variation: Variation, engine: Engine) -> Trial:
         work = self._folder(self.bench.scratch)

@@ -30,13 +30,30 @@ _KERNELS = {
     "x86_64": {"OPENBLAS_CORETYPE": "Nehalem", "MKL_CBWR": "COMPATIBLE", "BLIS_ARCH_TYPE": "generic"},
     "aarch64": {"OPENBLAS_CORETYPE": "ARMV8", "BLIS_ARCH_TYPE": "generic"},
 }
+# libraries name themselves: OpenBLAS by a function that carries other prefixes and suffixes in wheels
 _LOOK = """\
-import json
+import ctypes, json, platform
+seen = {"glibc": " ".join(platform.libc_ver()).strip(), "features": []}
 try:
-    from numpy._core import _multiarray_umath as inside
-except ImportError:
-    from numpy.core import _multiarray_umath as inside
-print(json.dumps([name for name in inside.__cpu_dispatch__ if inside.__cpu_features__.get(name)]))
+    import numpy
+    try:
+        from numpy._core import _multiarray_umath as inside
+    except ImportError:
+        from numpy.core import _multiarray_umath as inside
+    seen["numpy"] = numpy.__version__
+    seen["features"] = [name for name in inside.__cpu_dispatch__ if inside.__cpu_features__.get(name)]
+    import numpy.linalg
+    for path in {line.split()[-1] for line in open("/proc/self/maps") if "blas" in line}:
+        library = ctypes.CDLL(path)
+        for name in (a + "openblas_get_" + "%s" + b for a in ("", "scipy_") for b in ("", "64_", "_64", "64__")):
+            if hasattr(library, name % "config"):
+                for key, word in (("blas", "config"), ("blas_kernel", "corename")):
+                    function = getattr(library, name % word)
+                    function.restype = ctypes.c_char_p
+                    seen[key] = function().decode()
+except Exception as error:
+    seen["problem"] = type(error).__name__ + ": " + str(error)
+print(json.dumps(seen))
 """
 # what is known of the image's own programs, asked of them in one container
 LOOK = ("sh", "-c", 'python3 -c "$1" || python -c "$1" || true', "sh", _LOOK)
@@ -72,7 +89,7 @@ class Surroundings:
 
     ``cpus``: numbers of those that this process may use; ``has_shell``: the image has one; ``features``: what numpy in
     the image chooses its code by on this CPU (none: no numpy there); ``image_environment``: variables that the image
-    sets, which hold in every run.
+    sets, which hold in every run; ``software``: versions of what computes there, by name.
     """
 
     architecture: str
@@ -81,6 +98,7 @@ class Surroundings:
     has_shell: bool
     features: tuple[str, ...] = ()
     image_environment: frozenset[str] = frozenset()
+    software: Mapping[str, str] = field(default_factory=dict)
 
 
 PLAIN = Variation(name="unchanged", setting="nothing varied")
@@ -143,13 +161,17 @@ def varied(request: RunRequest, variation: Variation) -> RunRequest:
     )
 
 
-def read_features(text: str) -> tuple[str, ...]:
-    """Read what ``LOOK`` printed."""
+def read_look(text: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Read what ``LOOK`` printed: what numpy chooses its code by, and versions of software by name."""
     try:
         value = json.loads(text)
     except ValueError:
-        return ()
-    return tuple(str(name) for name in value) if isinstance(value, list) else ()
+        return (), {}
+    if not isinstance(value, dict):
+        return (), {}
+    features = value.get("features")
+    software = {name: said for name, said in value.items() if isinstance(said, str) and said}
+    return tuple(str(name) for name in features) if isinstance(features, list) else (), software
 
 
 def _command(command: tuple[str, ...], variation: Variation) -> tuple[str, ...]:

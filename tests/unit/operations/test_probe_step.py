@@ -30,7 +30,7 @@ from preserve.operations.variations import (
     Surroundings,
     catalogue,
     combined,
-    read_features,
+    read_look,
     varied,
 )
 
@@ -115,15 +115,16 @@ def probing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Probing
         first: Answer | None = None,
         other: Played | None = None,
         attempts: int | None = 0,
-        around: Surroundings = AROUND,
+        mode: int = 0o644,
     ) -> ProbedStep:
+        (tmp_path / "a").chmod(mode)
         recorded.write_text(json.dumps({"mass": 91.0} if first is None else first))
         scratch = scratch_folder(tmp_path)
         engine = Played(play=play, attempts=attempts)
         bench = Bench(plan=PLAN, engine=engine, scratch=scratch, label="x", progress=Silent())
         sources = {f"in/{name}": tmp_path / name for name in "abc"}
         with Trials(bench=bench, step=STEP, sources=sources) as trials:
-            found = probe_step(trials, {"out/fit.json": recorded}, around, (other, "apptainer 1.4.5"))
+            found = probe_step(trials, {"out/fit.json": recorded}, AROUND, (other, "apptainer 1.4.5"))
         assert found.runs == len(engine.requests) + (len(other.requests) if other else 0)
         assert list(scratch.iterdir()) == []
         return found
@@ -281,6 +282,11 @@ class TestTheOtherEngine:
         assert ("engine", "no room") in {(one.variation, one.reason) for one in found.untried}
 
 
+def test_an_input_that_only_its_owner_may_read(probing: Probing, tmp_path: Path) -> None:
+    found = probing(lambda request: {"mass": 91.0}, mode=0o600)
+    assert ("user", "others may not read in/a") in {(one.variation, one.reason) for one in found.untried}
+
+
 def test_network_attempts_are_the_most_of_one_run(probing: Probing) -> None:
     assert probing(lambda request: {"mass": 91.0}, attempts=3).network_attempts == 3
     assert probing(lambda request: {"mass": 91.0}, attempts=None).network_attempts is None
@@ -318,6 +324,15 @@ class TestCatalogue:
         request = RunRequest(image=PLAN.images["image"], command=("fit",), environment=STEP.environment)
         assert varied(request, PLAIN) == request
 
-    @pytest.mark.parametrize(("text", "wanted"), [('["A", "B"]\n', ("A", "B")), ("", ()), ("{}", ()), ("no", ())])
-    def test_what_numpy_says(self, text: str, wanted: tuple[str, ...]) -> None:
-        assert read_features(text) == wanted
+    @pytest.mark.parametrize(
+        ("text", "wanted"),
+        [
+            ('{"features": ["A", "B"], "glibc": "glibc 2.36", "numpy": ""}\n', (("A", "B"), {"glibc": "glibc 2.36"})),
+            ('{"features": 3}', ((), {})),
+            ("[]", ((), {})),
+            ("", ((), {})),
+            ("no", ((), {})),
+        ],
+    )
+    def test_what_the_image_says(self, text: str, wanted: tuple[tuple[str, ...], dict[str, str]]) -> None:
+        assert read_look(text) == wanted
