@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 
 from preserve.digest import hash_file
 from preserve.documents.archive import is_result
@@ -16,7 +18,7 @@ from preserve.documents.probe import Finding, Movement, Probe, ProbedStep, read_
 from preserve.documents.record import Artifact, EngineUsed, Record
 from preserve.engines import BUILT_IN
 from preserve.engines.environment import image_environment
-from preserve.errors import MachineError, UserError
+from preserve.errors import Interrupted, MachineError, UserError
 from preserve.interfaces import Engine, LastingEngine, Progress, RunRequest
 from preserve.oci import Layout
 from preserve.operations.folder import Folder, pin_of, write_file
@@ -32,6 +34,7 @@ from preserve.stores.hashes import HashMemory
 from preserve.stores.objects import ObjectStore
 
 FILE = "probe.json"  # in the run's folder
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RUN_FIRST = "run: preserve run"
 Say = Callable[[str], None]
 
@@ -80,10 +83,12 @@ def probe(
     Raises:
         UserError: nothing has run, a step is unknown or not done, or files that it read have changed.
         MachineError: no engine, no room.
+        Interrupted: the user stopped it; nothing of it is kept.
     """
     with folder.held():
-        hashes = folder.hashes()
-        scratch = scratch_folder(folder.state)
+        hashes, label = folder.hashes(), owner(folder) + "probe"
+        scratch = scratch_folder(folder.state, label)
+        before = [signal.signal(number, _interrupt) for number in SIGNALS]
         try:
             run = _last_run(folder, hashes)
             steps = _chosen(run, names, say)
@@ -91,17 +96,23 @@ def probe(
             say(why)
             engine.end_leftovers(owner(folder))  # of runs that died: this process holds the folder
             _load(engine, run, steps, settings, progress)
-            bench = Bench(
-                plan=run.plan, engine=engine, scratch=scratch, label=owner(folder) + "probe", progress=progress
-            )
+            bench = Bench(plan=run.plan, engine=engine, scratch=scratch, label=label, progress=progress)
             other = _other_engine(run, engine, steps, settings, progress)
             made = _probed(run, bench, steps, other)
             write_file(run.path / FILE, made.to_bytes())
         finally:
+            for number, handler in zip(SIGNALS, before, strict=True):
+                signal.signal(number, handler)
             hashes.save()
             remove_work(scratch)
     now = {step.id for step in steps}
     return made, tuple(step for step in made.steps if step.step in now)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(
+        "interrupted; the containers are gone, nothing is kept", hint="probe one step: preserve probe STEP"
+    )
 
 
 def _probed(run: _Run, bench: Bench, steps: tuple[PlannedStep, ...], other: tuple[Engine | None, str]) -> Probe:

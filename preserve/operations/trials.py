@@ -26,7 +26,11 @@ APART = 1.1  # seconds between two runs, so that a clock of whole seconds shows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What all trials of a probe share; ``scratch`` is a folder on the file system of the inputs."""
+    """What all trials of a probe share.
+
+    ``scratch`` is a folder on the file system of the inputs; ``label`` marks containers, what stands in it before the
+    first slash also folders elsewhere.
+    """
 
     plan: Plan
     engine: Engine
@@ -154,7 +158,7 @@ class Trials:
         return trial
 
     def _folder(self, place: Path) -> Path:
-        folder = Path(tempfile.mkdtemp(dir=place, prefix="preserve-"))
+        folder = Path(tempfile.mkdtemp(dir=place, prefix=_prefix(self.bench.label)))
         self._folders.append(folder)
         return folder
 
@@ -183,11 +187,15 @@ class Trials:
         )
 
 
-def scratch_folder(state: Path) -> Path:
-    """Make a folder for trials below ``state``, which the caller holds; what dead probes left there is removed."""
-    for left in state.glob("probe-*"):
+def scratch_folder(state: Path, label: str) -> Path:
+    """Make a folder for trials below ``state``, which the caller holds; what dead probes of it left is removed."""
+    for left in (*state.glob("probe-*"), *SHARED_MEMORY.glob(f"{_prefix(label)}*")):
         remove_work(left)
     return Path(tempfile.mkdtemp(dir=state, prefix="probe-"))
+
+
+def _prefix(label: str) -> str:
+    return f"preserve-{label.partition('/')[0]}-"
 
 
 def available_cpus() -> tuple[int, ...]:

@@ -119,9 +119,9 @@ def probing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Probing
     ) -> ProbedStep:
         (tmp_path / "a").chmod(mode)
         recorded.write_text(json.dumps({"mass": 91.0} if first is None else first))
-        scratch = scratch_folder(tmp_path)
+        scratch = scratch_folder(tmp_path, "mark/probe")
         engine = Played(play=play, attempts=attempts)
-        bench = Bench(plan=PLAN, engine=engine, scratch=scratch, label="x", progress=Silent())
+        bench = Bench(plan=PLAN, engine=engine, scratch=scratch, label="mark/probe", progress=Silent())
         sources = {f"in/{name}": tmp_path / name for name in "abc"}
         with Trials(bench=bench, step=STEP, sources=sources) as trials:
             found = probe_step(trials, {"out/fit.json": recorded}, AROUND, (other, "apptainer 1.4.5"))
