@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from conftest import ROOT
 
 from preserve.digest import Digest
 from preserve.documents.lockfile import ImagePin
@@ -319,6 +320,12 @@ class TestCatalogue:
         made = varied(request, combined(one for one in possible if not one.apart))
         for name, is_varied in CULPRITS.items():
             assert is_varied(made) == (name != "cpu-count"), name
+
+    def test_the_guide_lists_them(self) -> None:
+        lines = (ROOT / "docs" / "guide" / "probe.md").read_text().split("## What is varied")[1].splitlines()
+        rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `")]
+        told = {row[0]: row[2] == "yes" for row in rows if len(row) == 5}
+        assert told == {one.name: one.held for one in catalogue(STEP, AROUND)[0]} | {"engine": False}
 
     def test_nothing_varied_is_the_request_itself(self) -> None:
         request = RunRequest(image=PLAN.images["image"], command=("fit",), environment=STEP.environment)
