@@ -12,7 +12,7 @@ from preserve.documents.probe import Movement
 
 _NO_MOVEMENT = ("equal", "volatile")  # states of a leaf
 _GONE = {"missing": "missing", "extra": "extra"}
-MOST = 100  # movements of one finding that are listed
+MOST = 1000  # movements of one finding that are listed
 
 
 def movements(before: Mapping[str, Path], after: Mapping[str, Path]) -> tuple[Movement, ...]:

@@ -104,7 +104,7 @@ class Trials:
         """
         time.sleep(1.05 - time.time() % 1)
         with ThreadPoolExecutor(2) as pool:
-            pair = [pool.submit(self._attempt, PLAIN, self.bench.engine) for _ in range(2)]
+            pair = [pool.submit(self._attempt, PLAIN, self.bench.engine, twin) for twin in (" (1)", " (2)")]
             try:
                 first, second = (one.result() for one in pair)
             except BaseException:
@@ -131,9 +131,9 @@ class Trials:
         closed = [path for path, file in self.sources.items() if not file.stat().st_mode & stat.S_IROTH]
         return f"others may not read {closed[0]}" if closed else None
 
-    def _attempt(self, variation: Variation, engine: Engine) -> Trial:
+    def _attempt(self, variation: Variation, engine: Engine, twin: str = "") -> Trial:
         work = self._folder(self.bench.scratch)
-        name = f"{self.step.id}, {variation.name}"
+        name = f"{self.step.id}, {variation.name}{twin}"
         self.bench.progress.step_started(name)
         place = work / "step"
         mounts = lay_out(self.step, self.sources, place)
