@@ -50,17 +50,28 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """A variation that, by the archived probe, moves the result ``path`` in the same way (preserve probe)."""
+
+    path: str
+    variation: str
+    setting: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """All results; and where a difference may come from.
 
     ``recast``: something was replaced on purpose, so that this is no test of reproduction. ``changes``: what else
-    differs between the two executions; ``begins_in``: the steps that read the same files and made others.
+    differs between the two executions; ``begins_in``: the steps that read the same files and made others;
+    ``causes``: what an archived probe knows to move a result like this.
     """
 
     results: tuple[Judged, ...]
     recast: bool = False
     changes: tuple[Change, ...] = ()
     begins_in: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -97,6 +108,7 @@ class Comparison:
                 {"steps": list(c.steps), "what": c.what, "recorded": c.recorded, "found": c.found} for c in self.changes
             ],
             "begins_in": list(self.begins_in),
+            "causes": [{"path": c.path, "variation": c.variation, "setting": c.setting} for c in self.causes],
         }
 
 

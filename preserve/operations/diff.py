@@ -11,6 +11,7 @@ from preserve.documents.changes import beginnings, changes
 from preserve.documents.comparison import Comparison
 from preserve.documents.policy import Policy, read_policies
 from preserve.errors import UserError
+from preserve.operations.causes import causes
 from preserve.operations.folder import Folder
 from preserve.operations.judged import Pair, declared_policy, judged
 from preserve.operations.sides import Side, open_side
@@ -35,6 +36,7 @@ def diff(recorded: Path, found: Path, folder: Folder, *, policy: Path | None = N
         results=results,
         changes=changes(one.records, other.records) if one.records and other.records else (),
         begins_in=beginnings(one.records, other.records),
+        causes=causes(results, one.probe or other.probe),
     )
 
 

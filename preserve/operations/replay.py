@@ -21,12 +21,14 @@ from preserve.documents.record import Record
 from preserve.documents.verification import Verification
 from preserve.errors import DigestMismatch, MachineError, UserError
 from preserve.interfaces import Progress
+from preserve.operations.causes import causes
 from preserve.operations.folder import Folder, Situation, pin_of, write_file
 from preserve.operations.judged import Pair, Version, declared_policy, judged, recorded_files
 from preserve.operations.opened import Opened, open_archive
 from preserve.operations.origin import code_file, write_origin
 from preserve.operations.places import Settings, bring
 from preserve.operations.run import Options, Outcome, run_plan
+from preserve.operations.sides import archived_probe
 from preserve.operations.verify import Choices as Checks
 from preserve.operations.verify import verify
 from preserve.stores.hashes import HashMemory
@@ -101,11 +103,13 @@ def replay(
         finally:
             hashes.save()
         before = opened.contents.records
+        results = _judged(opened, folder, outcome, chosen, choices)
         comparison = Comparison(
-            results=_judged(opened, folder, outcome, chosen, choices),
+            results=results,
             recast=recast,
             changes=changes(before, {**before, **outcome.records}),
             begins_in=beginnings(before, outcome.records),
+            causes=causes(results, archived_probe(opened)),
         )
     return Replayed(
         verification=verification,

@@ -10,23 +10,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from preserve.digest import hash_file
-from preserve.documents.archive import PLAN, is_result
+from preserve.documents.archive import PLAN, PROBE, is_result
 from preserve.documents.plan import Plan, read_plan
+from preserve.documents.probe import Probe, read_probe
 from preserve.documents.record import Artifact, Record, read_record
 from preserve.errors import UserError
 from preserve.operations.folder import Folder, pin_of
 from preserve.operations.judged import Version, recorded_files
-from preserve.operations.opened import open_archive
+from preserve.operations.opened import Opened, open_archive, read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One of the two things that are compared: its files by path; plan and records, of a run or an archive."""
+    """One of the two things that are compared: its files by path; plan, records and probe, of a run or an archive."""
 
     name: str
     files: Mapping[str, Version]
     plan: Plan | None = None
     records: Mapping[str, Record] = field(default_factory=dict)
+    probe: Probe | None = None
 
 
 def open_side(given: Path, folder: Folder, stack: ExitStack) -> Side:
@@ -53,7 +55,7 @@ def open_side(given: Path, folder: Folder, stack: ExitStack) -> Side:
 
 
 def _is_archive(path: Path) -> bool:
-    if path.is_dir():
+    if not path.is_file():
         return (path / PLAN).is_file()
     if path.name.endswith(".crate.zip"):
         return True
@@ -62,6 +64,15 @@ def _is_archive(path: Path) -> bool:
             return PLAN in opened.namelist()
     except (zipfile.BadZipFile, OSError, NotImplementedError):
         return False
+
+
+def archived_probe(opened: Opened) -> Probe | None:
+    """Read an archive's probe, if it has one.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return read_probe(read(opened.store, PROBE), PROBE) if PROBE in opened.contents.payload else None
 
 
 def _run_folder(path: Path) -> Path | None:
@@ -77,7 +88,9 @@ def _archive(path: Path, stack: ExitStack) -> Side:
     contents = opened.contents
     files = stack.enter_context(recorded_files(opened, contents.results))
     versions = {name: Version(pin=contents.pins[name], file=files.get(name)) for name in contents.results}
-    return Side(name=str(path), files=versions, plan=contents.plan, records=contents.records)
+    return Side(
+        name=str(path), files=versions, plan=contents.plan, records=contents.records, probe=archived_probe(opened)
+    )
 
 
 def _run(run: Path, stack: ExitStack) -> Side:
@@ -87,7 +100,9 @@ def _run(run: Path, stack: ExitStack) -> Side:
     products = [p for record in records.values() for p in record.products if is_result(plan, p.path)]
     scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="preserve-run-")))
     folder = Folder(root=run.absolute().parents[2])
-    return Side(name=str(run), files=dict(_stored(folder, products, scratch)), plan=plan, records=records)
+    found = run / "probe.json"
+    probe = read_probe(found.read_bytes(), str(found)) if found.exists() else None
+    return Side(name=str(run), files=dict(_stored(folder, products, scratch)), plan=plan, records=records, probe=probe)
 
 
 def _stored(folder: Folder, products: list[Artifact], scratch: Path) -> Iterator[tuple[str, Version]]:

@@ -37,6 +37,7 @@ def summary(comparison: Comparison) -> str:
 def explanation_lines(comparison: Comparison) -> list[str]:
     """Say in which steps differences begin, and what is not the same about the two executions."""
     lines = [f"differences begin in: {', '.join(comparison.begins_in)}"] if comparison.begins_in else []
+    lines += [f"{c.path} moves in the same way under {c.variation} ({c.setting})" for c in comparison.causes]
     if comparison.changes:
         lines.append("what differs between the two executions:")
         lines += [f"    {_change(change)}" for change in comparison.changes[:CHANGES]]
