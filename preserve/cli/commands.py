@@ -102,7 +102,12 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _run_document(outcome: Outcome) -> dict[str, Any]:
     products = {product.path: product.sha256 for record in outcome.records.values() for product in record.products}
-    return {"schema": "preserve/run/1", "reasons": dict(outcome.reasons), "products": products}
+    return {
+        "schema": "preserve/run/1",
+        "reasons": dict(outcome.reasons),
+        "products": products,
+        "notes": list(outcome.notes),
+    }
 
 
 def _status(arguments: argparse.Namespace) -> int:

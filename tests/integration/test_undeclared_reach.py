@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,14 @@ def test_inputs_are_watched_only_if_asked_for(analysis: Session) -> None:
 def test_the_same_file_in_another_step_does_not_count(analysis: Session) -> None:
     """``kept`` and ``lazy`` have links to one file; what one opens the other has not opened."""
     assert LAZY in notes(analysis("run", "--trace-inputs", "-j", "2").err)
+
+
+def test_inputs_on_another_file_system(analysis: Session) -> None:
+    """They are mounted one by one, since there are no links across file systems."""
+    data = analysis.root / "data" / "numbers.txt"
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        there = Path(shutil.move(data, elsewhere))
+        data.symlink_to(there)
+        assert LAZY in notes(analysis("run", "--trace-inputs").err)
+        (analysis.root / "preserve.yaml").write_text(REACHING.replace("head -n 1 made", "cat data/numbers.txt made"))
+        assert LAZY.replace("data/numbers.txt, ", "") in notes(analysis("run", "--trace-inputs").err)
