@@ -42,11 +42,16 @@ def main() -> int:
 
 def end_scratch(folder: str) -> None:
     """Kill every process that carries ``folder`` in its environment, then remove the folder."""
+    end_carriers(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_carriers(text: str) -> None:
+    """Kill every process with ``text`` in its environment, and wait until there is none."""
     quiet = 0
     while quiet < 3:  # a process between fork and exec shows another environment: look again
-        quiet = 0 if kill_carriers(folder) else quiet + 1
+        quiet = 0 if kill_carriers(text) else quiet + 1
         time.sleep(0.03)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def kill_carriers(text: str) -> int:
