@@ -14,7 +14,7 @@ from preserve.operations.trials import Trial, Trials
 from preserve.operations.variations import FILLED, PLAIN, Surroundings, Variation, catalogue, combined, one_thread
 
 ENGINE = "engine"
-PAIRS = 4  # that are given a chance to see the same second
+PAIRS = 6  # that are given a chance to see the same second
 STEADY = 2  # pairs that have to agree before their setting counts as the cause
 
 
@@ -152,10 +152,10 @@ def _together(step: _Step, variations: tuple[Variation, ...]) -> None:
     if everything == ((), None):
         step.tried += [one.name for one in variations]
         return
-    before = len(step.findings)
+    before = len(step.findings), len(step.untried)
     for one in variations:
         _try(step, one)
-    if len(step.findings) == before and not step.untried:
+    if (len(step.findings), len(step.untried)) == before:
         again = _moved(step, step.trials.run(together))
         if again != ((), None):
             step.findings.append(finding(together, again[0], failure=again[1]))

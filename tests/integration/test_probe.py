@@ -101,6 +101,15 @@ class TestOnDocker:
         )
         assert json.loads(inside.stdout) == probed(on_docker)
 
+    def test_explains_why_a_replay_differs(self, on_docker: Session, tmp_path: Path) -> None:
+        archive = tmp_path / "faults.crate.zip"
+        on_docker("archive", "-o", str(archive))
+        document = on_docker("replay", "--json", str(archive), expect=1).document
+        assert document["begins_in"] == ["dated"]
+        assert [(cause["path"], cause["variation"]) for cause in document["causes"]] == [
+            ("results/summary.json", "clock")
+        ]
+
     def test_calibrates(self, on_docker: Session) -> None:
         done = on_docker("probe", "--engine", "docker", "--calibrate", "-q", "threaded", expect=1)
         assert 'match: "/threaded/chi2", rtol: ' in done.out

@@ -215,8 +215,9 @@ def test_what_only_moves_once_is_not_confirmed(probing: Probing) -> None:
     assert not by_name(probing(play))["time-zone"].confirmed
 
 
-def test_two_variations_that_act_only_together(probing: Probing) -> None:
-    found = probing(lambda r: {"mass": 91.0 + (CULPRITS["time-zone"](r) and CULPRITS["locale"](r))})
+@pytest.mark.parametrize("mode", [0o644, 0o600])  # with the latter, another user is not tried
+def test_two_variations_that_act_only_together(probing: Probing, mode: int) -> None:
+    found = probing(lambda r: {"mass": 91.0 + (CULPRITS["time-zone"](r) and CULPRITS["locale"](r))}, mode=mode)
     assert list(by_name(found)) == ["together"]
 
 
