@@ -12,6 +12,7 @@ from preserve.documents.comparison import Comparison
 from preserve.documents.policy import Policy, read_policies
 from preserve.errors import UserError
 from preserve.operations.causes import causes
+from preserve.operations.dumping import without_dumpers
 from preserve.operations.folder import Folder
 from preserve.operations.judged import Pair, declared_policy, judged
 from preserve.operations.sides import Side, open_side
@@ -31,7 +32,7 @@ def diff(recorded: Path, found: Path, folder: Folder, *, policy: Path | None = N
     with ExitStack() as stack:
         one, other = open_side(recorded, folder, stack), open_side(found, folder, stack)
         pairs = _with_policies(_pairs(one, other), replaced)
-        results = judged(pairs)
+        results = judged([without_dumpers(pair) for pair in pairs])
     return Comparison(
         results=results,
         changes=changes(one.records, other.records) if one.records and other.records else (),

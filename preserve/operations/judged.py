@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from preserve.comparators.choosing import Obstacle
 from preserve.comparators.comparing import FileFacts, Sides, compare_files
 from preserve.comparators.judging import Compared, judge
 from preserve.comparators.leaves import Limits
@@ -29,16 +30,23 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A file of both sides, and how it is to be judged; ``declared`` names the policy's entry under ``results:``."""
+    """A file of both sides, and how it is to be judged; ``declared`` names the policy's entry under ``results:``.
+
+    ``read_as``: the name by which its content is read, where that stands in other files (of a dumper); ``obstacle``:
+    why it cannot be compared beyond its bytes.
+    """
 
     path: str
     declared: str
     policy: Policy
     recorded: Version | None
     found: Version | None
+    read_as: str | None = None
+    obstacle: str | None = None
 
 
 LIMITS = Limits()
+READER = "command"  # what reads a file by a dumper is called
 
 
 def judged(pairs: Sequence[Pair], limits: Limits = LIMITS) -> tuple[Judged, ...]:
@@ -60,13 +68,17 @@ def facts_of(pair: Pair, limits: Limits) -> FileFacts:
     """Compare one pair; where a policy has rules, leaves are named even if the bytes are equal: rules must match."""
     recorded, found = pair.recorded, pair.found
     sides = Sides(
-        name=pair.path,
+        name=pair.read_as or pair.path,
         recorded=recorded.pin if recorded else None,
         found=found.pin if found else None,
         recorded_file=recorded.file if recorded else None,
         found_file=found.file if found else None,
     )
-    return compare_files(sides, limits, read_equal=bool(pair.policy.rules))
+    if pair.obstacle is not None:
+        unread = replace(sides, recorded_file=None, found_file=None)
+        return replace(compare_files(unread, limits), reader=READER, obstacle=Obstacle(reason=pair.obstacle))
+    facts = compare_files(sides, limits, read_equal=bool(pair.policy.rules))
+    return replace(facts, reader=READER) if pair.read_as else facts
 
 
 def declared_policy(plan: Plan, path: str) -> tuple[str, Policy]:

@@ -22,6 +22,7 @@ from preserve.documents.verification import Verification
 from preserve.errors import DigestMismatch, MachineError, UserError
 from preserve.interfaces import Progress
 from preserve.operations.causes import causes
+from preserve.operations.dumping import Dumper
 from preserve.operations.folder import Folder, Situation, pin_of, write_file
 from preserve.operations.judged import Pair, Version, declared_policy, judged, recorded_files
 from preserve.operations.opened import Opened, open_archive
@@ -103,7 +104,9 @@ def replay(
         finally:
             hashes.save()
         before = opened.contents.records
-        results = _judged(opened, folder, outcome, chosen, choices)
+        pairs = _pairs(opened.contents, folder, outcome, chosen, choices)
+        dumper = Dumper(folder=folder, plan=outcome.plan, settings=settings, progress=progress, say=say)
+        results = _judged(opened, pairs, dumper)
         comparison = Comparison(
             results=results,
             recast=recast,
@@ -298,33 +301,34 @@ def _files_of(contents: Contents, record: Record) -> list[str]:
     ]
 
 
-def _judged(
-    opened: Opened, folder: Folder, outcome: Outcome, chosen: frozenset[str], choices: Choices
-) -> tuple[Judged, ...]:
-    """Judge the results; of ``--only``, those of the chosen steps, or all their products if they make no result.
+def _pairs(
+    contents: Contents, folder: Folder, outcome: Outcome, chosen: frozenset[str], choices: Choices
+) -> list[Pair]:
+    """Pair the results; of ``--only``, those of the chosen steps, or all their products if they make no result.
 
-    Recorded files come from the archive, found ones from the replayed folder, where the run has put them.
+    Found files lie in the replayed folder, where the run has put them; recorded ones are still in the archive.
     """
-    contents = opened.contents
     recorded = {p.path: p for s, r in contents.records.items() if _counts(s, chosen, choices) for p in r.products}
     found = {p.path: p for s, r in outcome.records.items() if _counts(s, chosen, choices) for p in r.products}
     paths = sorted(recorded.keys() | found.keys())
     results = [path for path in paths if is_result(outcome.plan, path) or is_result(contents.plan, path)]
-    wanted = results or paths
-    policies = {path: declared_policy(outcome.plan, path) for path in wanted}
-    with recorded_files(opened, wanted) as archived:
-        return judged(
-            [
-                Pair(
-                    path=path,
-                    declared=policies[path][0],
-                    policy=policies[path][1],
-                    recorded=Version(pin=pin_of(recorded[path]), file=archived.get(path)) if path in recorded else None,
-                    found=Version(pin=pin_of(found[path]), file=folder.root / path) if path in found else None,
-                )
-                for path in wanted
-            ]
-        )
+    pairs = []
+    for path in results or paths:
+        declared, policy = declared_policy(outcome.plan, path)
+        before = Version(pin=pin_of(recorded[path]), file=None) if path in recorded else None
+        after = Version(pin=pin_of(found[path]), file=folder.root / path) if path in found else None
+        pairs.append(Pair(path=path, declared=declared, policy=policy, recorded=before, found=after))
+    return pairs
+
+
+def _judged(opened: Opened, pairs: list[Pair], dumper: Dumper) -> tuple[Judged, ...]:
+    """Take the recorded files out of the archive for as long as it takes to judge."""
+    with recorded_files(opened, [pair.path for pair in pairs]) as files, dumper:
+        at_hand = [
+            replace(pair, recorded=replace(pair.recorded, file=files.get(pair.path))) if pair.recorded else pair
+            for pair in pairs
+        ]
+        return judged([dumper.read(pair) for pair in at_hand])
 
 
 def _counts(step: str, chosen: frozenset[str], choices: Choices) -> bool:
