@@ -23,7 +23,7 @@ def leaves(value: Any, limits: Limits, path: str = "") -> Iterator[Leaf]:
     """Yield the leaves of a value, by JSON pointers (RFC 6901): ``/fit/mass``, ``/bins/0/low``.
 
     A list of numbers, or of equally long lists of numbers, is one leaf; so is a list of booleans. ``~`` in a key is
-    written ``~0``, ``/`` is ``~1``, an empty key ``~``. ``null`` and what is empty are opaque.
+    written ``~0``, ``/`` is ``~1``, an empty key ``~``. ``null``, ``[]`` and ``{}`` equal only themselves.
 
     Raises:
         TooMuch: nested too deeply.
@@ -40,7 +40,7 @@ def leaves(value: Any, limits: Limits, path: str = "") -> Iterator[Leaf]:
 
 def _mapping(value: Pairs, limits: Limits, path: str) -> Iterator[Leaf]:
     if not value.items:
-        yield made.opaque(path or "/", b"{}")
+        yield _nothing(path or "/", "{}")
     times: dict[str, int] = {}
     for key, item in value.items:
         part = key.replace("~", "~0").replace("/", "~1") or "~"
@@ -50,7 +50,7 @@ def _mapping(value: Pairs, limits: Limits, path: str) -> Iterator[Leaf]:
 
 def _list(value: list[Any], limits: Limits, path: str) -> Iterator[Leaf]:
     if not value:
-        yield made.opaque(path or "/", b"[]")
+        yield _nothing(path or "/", "[]")
         return
     shape, flat = _regular(value, limits.depth)
     if flat and all(type(item) in (int, float) for item in flat):
@@ -75,9 +75,14 @@ def _regular(value: list[Any], depth: int) -> tuple[tuple[int, ...], list[Any]]:
 
 def _scalar(value: Any, path: str) -> Leaf:
     if value is None:
-        return made.opaque(path, b"null")
+        return _nothing(path, "null")
     if isinstance(value, bool):
         return made.array(path, np.array(value))
     if isinstance(value, int | float):
         return made.numbers(path, (value,), ())
     return made.text(path, str(value))
+
+
+def _nothing(path: str, written: str) -> Leaf:
+    """Give a leaf of an object that equals only what is written the same, and that no tolerance covers."""
+    return Leaf(path=path, kind="num", load=lambda: np.array(written, dtype=object), digest=written)
