@@ -84,6 +84,7 @@ def _unchanged(step: _Step) -> None:
         step.findings.append(finding(PLAIN, (), failure=failure, confirmed=None not in _failures(step.first, second)))
         return
     between = movements(step.first.products, second.products)
+    step.trials.forget(second)
     since = movements(step.recorded, step.first.products)
     if between:
         cause = next((one for one in _causes(step) if one is not None), _RANDOM)
@@ -102,16 +103,16 @@ _RACE = Variation(name="threads", setting="differs each time; the same with one 
 
 def _causes(step: _Step) -> Iterator[Variation | None]:
     """Look for a setting under which a step that moves by itself keeps still."""
-    yield _CLOCK if _steady(step.trials.run_together, tries=PAIRS) else None
-    yield _FILLED if _steady(lambda: _twice(step, FILLED), tries=STEADY) else None
-    yield _RACE if _steady(lambda: _twice(step, one_thread(step.around)), tries=STEADY) else None
+    yield _CLOCK if _steady(step.trials, step.trials.run_together, tries=PAIRS) else None
+    yield _FILLED if _steady(step.trials, lambda: _twice(step, FILLED), tries=STEADY) else None
+    yield _RACE if _steady(step.trials, lambda: _twice(step, one_thread(step.around)), tries=STEADY) else None
 
 
 def _twice(step: _Step, variation: Variation) -> tuple[Trial, Trial]:
     return step.trials.run_later(variation), step.trials.run_later(variation)
 
 
-def _steady(pair: Callable[[], tuple[Trial, Trial]], *, tries: int) -> bool:
+def _steady(trials: Trials, pair: Callable[[], tuple[Trial, Trial]], *, tries: int) -> bool:
     """Whether enough of the pairs agree; those that cannot reach it any more are not run."""
     agreed = 0
     for left in range(tries, 0, -1):
@@ -119,6 +120,8 @@ def _steady(pair: Callable[[], tuple[Trial, Trial]], *, tries: int) -> bool:
             return False
         one, other = pair()
         agreed += None is one.failure is other.failure and not movements(one.products, other.products)
+        for trial in (one, other):
+            trials.forget(trial)
         if agreed == STEADY:
             return True
     return False
@@ -183,10 +186,10 @@ def _on_other_engine(step: _Step, engine: Engine | None, name: str) -> None:
 
 
 def _moved(step: _Step, trial: Trial) -> tuple[tuple[Movement, ...], str | None]:
-    """Give what moved beyond what moves by itself, and why the step failed, if it did."""
-    if trial.failure is not None:
-        return (), trial.failure
-    return beyond(movements(step.first.products, trial.products), step.unsteady), None
+    """Give what moved beyond what moves by itself, and why the step failed, if it did; the trial is forgotten."""
+    moved = movements(step.first.products, trial.products) if trial.failure is None else ()
+    step.trials.forget(trial)
+    return beyond(moved, step.unsteady), trial.failure
 
 
 def _failures(*trials: Trial) -> tuple[str | None, ...]:

@@ -41,12 +41,16 @@ class Bench:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What one run made: files by path, or why it failed. ``began`` is of the monotonic clock, in seconds."""
+    """What one run made: files by path, or why it failed.
+
+    ``began`` is of the monotonic clock, in seconds; ``folders`` are what ``Trials.forget`` removes.
+    """
 
     products: Mapping[str, Path]
     failure: str | None
     network_attempts: int | None
     began: float
+    folders: tuple[Path, ...]
 
 
 @dataclass(slots=True)
@@ -112,6 +116,12 @@ class Trials:
                 raise
         return self._counted(first), self._counted(second)
 
+    def forget(self, trial: Trial) -> None:
+        """Remove a trial's files, which may be large."""
+        for folder in trial.folders:
+            remove_work(folder)
+            self._folders.remove(folder)
+
     def problem_of_order(self) -> str | None:
         """Say why the inputs cannot be listed in another order; ``None``: they can."""
         if len(self.sources) > MOST_MOUNTS:
@@ -123,7 +133,7 @@ class Trials:
         before = _listing(plain / "step" / "in")
         if not any(len(names) > 1 for names in before):
             return "no folder of its inputs holds two"
-        place, _ = self._reversed(before)
+        place, _ = self._reversed(before, self._folder(SHARED_MEMORY))
         return None if _listing(place / "in") != before else "this file system lists files in one order"
 
     def problem_of_user(self) -> str | None:
@@ -137,8 +147,10 @@ class Trials:
         self.bench.progress.step_started(name)
         place = work / "step"
         mounts = lay_out(self.step, self.sources, place)
+        folders: tuple[Path, ...] = (work,)
         if variation.reverse:
-            place, mounts = self._reversed(_listing(place / "in"))
+            folders = (work, self._folder(SHARED_MEMORY))
+            place, mounts = self._reversed(_listing(place / "in"), folders[1])
         if variation.user is not None:
             _open_to_all(place)
         began = time.monotonic()
@@ -148,7 +160,13 @@ class Trials:
         products, problem = _products(self.step, place / "out") if failure is None else ({}, failure)
         outcome = "done" if problem is None else "failed"
         self.bench.progress.step_finished(name, outcome=outcome, seconds=time.monotonic() - began)
-        return Trial(products=products, failure=problem, network_attempts=execution.network_attempts, began=began)
+        return Trial(
+            products=products,
+            failure=problem,
+            network_attempts=execution.network_attempts,
+            began=began,
+            folders=folders,
+        )
 
     def _counted(self, trial: Trial) -> Trial:
         self.runs += 1
@@ -162,9 +180,8 @@ class Trials:
         self._folders.append(folder)
         return folder
 
-    def _reversed(self, before: list[list[str]]) -> tuple[Path, tuple[Mount, ...]]:
+    def _reversed(self, before: list[list[str]], folder: Path) -> tuple[Path, tuple[Mount, ...]]:
         """Lay out on a tmpfs, first file first and last file first; give what is listed the less as usual."""
-        folder = self._folder(SHARED_MEMORY)
         backwards = dict(reversed(tuple(self.sources.items())))
         made = []
         for name, sources in (("backwards", backwards), ("forwards", self.sources)):

@@ -83,10 +83,13 @@ class Played:
     name: str = "docker"
     attempts: int | None = 0
     requests: list[RunRequest] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)  # products of trials on disk, before each run
 
     def run(self, request: RunRequest, *, stdout: BinaryIO, stderr: BinaryIO) -> Execution:
         answer = self.play(request)
         self.requests.append(request)
+        place = request.mounts[0].source.parents[2]
+        self.kept.append(len(list(place.glob("*/step/out/out/fit.json"))))
         if isinstance(answer, str):
             stderr.write(f"first line\n{answer}\n".encode())
             return Execution(exit_code=3, network_attempts=self.attempts)
@@ -128,6 +131,7 @@ def probing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Probing
             found = probe_step(trials, {"out/fit.json": recorded}, AROUND, (other, "apptainer 1.4.5"))
         assert found.runs == len(engine.requests) + (len(other.requests) if other else 0)
         assert list(scratch.iterdir()) == []
+        assert max(engine.kept, default=0) <= 3  # the first run's, and a pair's: they may be large
         return found
 
     yield probe
