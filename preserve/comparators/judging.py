@@ -207,6 +207,8 @@ def _facts(one: Compared, rows: Sequence[_Row]) -> dict[str, Any]:
     document: dict[str, Any] = {
         name: {"sha256": pin.sha256, "size": pin.size} for name, pin in pins.items() if pin is not None
     }
+    if one.policy.because is not None:
+        document["because"] = one.policy.because
     if facts.obstacle is not None:
         document["obstacle"] = {"reason": facts.obstacle.reason, "hint": facts.obstacle.hint}
     if facts.read:

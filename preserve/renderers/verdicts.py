@@ -61,6 +61,8 @@ def _details(result: Judged, most: int | None) -> Iterator[str]:
         yield f"      {_short(obstacle['reason'], 200)}"
         if obstacle["hint"]:
             yield f"      {obstacle['hint']}"
+    if facts.get("because") and result.verdict != "identical":
+        yield f"      because: {facts['because']}"
     rows = facts.get("differences", [])
     shown = rows[:most] if most else rows
     width = max((len(row["path"]) for row in shown), default=0)

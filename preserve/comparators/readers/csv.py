@@ -49,6 +49,7 @@ class Table:
     def leaves(self, file: Path, limits: Limits) -> Iterator[Leaf]:
         """Yield the columns; the lines, where the rows are not equally long."""
         data = made.read_bytes(file, limits)
+        made.refuse_many(data, b",;\t \n")
         try:
             content = data.decode("utf-8-sig")
         except UnicodeDecodeError:

@@ -35,8 +35,9 @@ def parse(data: bytes) -> Any:
 
     Raises:
         Unreadable: it is no JSON.
-        TooMuch: nested too deeply.
+        TooMuch: nested too deeply, or too many values.
     """
+    made.refuse_many(data, b",[{")
     try:
         return json.loads(data.decode("utf-8-sig"), object_pairs_hook=tree.Pairs)
     except ValueError as error:

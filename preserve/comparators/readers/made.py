@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 IN_MEMORY = 256 << 20  # bytes of a file that is read as a whole
 EXACT = 1 << 53  # integers up to this size are exact as doubles
+VALUES = 10_000_000  # values of a file that is read as a whole: each costs up to a hundred bytes of memory
 LONG = 64  # characters; a longer text is known by its sha256
 
 
@@ -29,6 +30,16 @@ def read_bytes(file: Path, limits: Limits, *, most: int = IN_MEMORY) -> bytes:
     if len(data) > allowed:
         raise TooMuch(f"the file has more than {allowed} bytes")
     return data
+
+
+def refuse_many(data: bytes, signs: bytes, *, most: int = VALUES) -> None:
+    """See that there are not more than ``most`` of the signs that part values, before any value is made.
+
+    Raises:
+        TooMuch: there are.
+    """
+    if sum(data.count(signs[n : n + 1]) for n in range(len(signs))) > most:
+        raise TooMuch(f"more than {most} values")
 
 
 def text(path: str, content: str, *, kind: Kind = "text") -> Leaf:

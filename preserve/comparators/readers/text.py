@@ -26,6 +26,7 @@ class Text:
         except UnicodeDecodeError:  # it only began like text
             yield made.opaque("bytes", data)
             return
+        made.refuse_many(data, b"\n", most=limits.leaves)
         for number, line in enumerate(content.split("\n"), start=1):
             yield made.text(f"line {number}", line)
 

@@ -10,6 +10,7 @@ import json
 import lzma
 import pickle
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from pairs import Content, judged, leaves
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pairs import Content, judged, leaves, write
+
+from preserve.comparators.leaves import Limits
 
 EQUIVALENT, DIFFERENT, IDENTICAL, UNCOMPARABLE = "equivalent", "different", "identical", "uncomparable"
 
@@ -405,6 +410,74 @@ def test_members(write: Callable[[Members], bytes], members: Members, verdict: s
 )
 def test_containers(name: str, recorded: bytes, found: bytes, verdict: str) -> None:
     assert judged(name, recorded, found).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "limits"),
+    [
+        ("a.gz", gzip.compress(b"0" * 10_000), Limits(ratio=10)),
+        ("a.gz", gzip.compress(b"0" * 10_000), Limits(bytes=9_999)),
+        ("a.zip", zipped({"x": b"0" * 10_000}, method=zipfile.ZIP_DEFLATED), Limits(ratio=10)),
+        ("a.zip", zipped({"x": b"0" * 6_000, "y": b"0" * 6_000}), Limits(bytes=10_000)),
+        ("a.zip", zipped({str(n): b"" for n in range(11)}), Limits(members=10)),
+        ("a.tar", tarred({str(n): b"" for n in range(11)}), Limits(members=10)),
+        ("a.tar", tarred({"x": b"0" * 10_000}), Limits(bytes=9_999)),
+        ("a.zip", zipped({"x.zip": zipped({"y.zip": zipped()})}), Limits(depth=1)),
+        ("a.zip", zipped({"x.zip": zipped({str(n): b"" for n in range(9)}), "y": b""}), Limits(members=10)),
+        ("a.npz", npz({"x": np.zeros(10_000)}, packed=True), Limits(ratio=10)),
+        ("a.npy", npy(np.zeros(10_000)), Limits(bytes=9_999)),
+    ],
+)
+def test_bombs(name: str, content: Content, limits: Limits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    written = write(tmp_path / "one" / name, content).read_bytes()
+    result = judged(name, written, written + b"\0", limits=limits)
+    assert result.verdict == UNCOMPARABLE
+    assert not list(tmp_path.glob("preserve-compare-*"))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.csv", "a.txt"])
+def test_values_that_would_fill_the_memory(name: str) -> None:
+    content = "[" + "[],\n" * 10_000_001
+    assert "values" in judged(name, content, content + " ").facts["obstacle"]["reason"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999,), }",
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (-1,), }",
+        b"{'descr': '|V99999999999', 'fortran_order': False, 'shape': (1,), }",
+        b"{'descr': [('a', '|O')], 'fortran_order': False, 'shape': (1,), }",
+        b"__import__('os').abort()",
+    ],
+)
+def test_headers_that_lie(header: bytes) -> None:
+    whole = b"\x93NUMPY\x01\x00\x76\x00" + header.ljust(117) + b"\n" + b"12345678"
+    assert judged("a.npy", whole, whole + b"9").verdict in (UNCOMPARABLE, DIFFERENT)
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(["a.json", "a.yaml", "a.csv", "a.npy", "a.npz", "a.zip", "a.tar", "a.json.gz"]), st.data())
+def test_a_damaged_file_gets_a_verdict(name: str, data: st.DataObject) -> None:
+    whole = DAMAGEABLE[name]
+    at = data.draw(st.integers(0, len(whole) - 1))
+    damaged = whole[:at] + bytes([data.draw(st.integers(0, 255))]) + whole[at + 1 :]
+    result = judged(name, whole, damaged)
+    assert result.passed == (result.verdict in (IDENTICAL, EQUIVALENT))
+
+
+DAMAGEABLE: dict[str, bytes] = {
+    "a.json": write_json(FIT),
+    "a.yaml": write_yaml(FIT),
+    "a.csv": table().encode(),
+    "a.zip": zipped(),
+    "a.tar": tarred(),
+    "a.json.gz": gzip.compress(write_json(FIT)),
+}
+for _name, _write in (("a.npy", npy(EVENTS)), ("a.npz", npz({"x": ARRAY, "events": EVENTS}))):
+    with tempfile.TemporaryDirectory() as _scratch:
+        DAMAGEABLE[_name] = write(Path(_scratch) / _name, _write).read_bytes()
 
 
 def test_a_member_can_be_named() -> None:

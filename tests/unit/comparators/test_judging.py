@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,8 @@ class TestLeaves:
         other[0, 0, 1] = 108
         policy = Policy(require="tolerated", pixels=Pixels(level=level, fraction=fraction))
         pair = made(leaf("p", "pixels", one)), made(leaf("p", "pixels", other))
-        assert judged_leaves(*pair, policy).verdict == verdict
+        result = judged_leaves(*pair, replace(policy, because="fonts"))
+        assert (result.verdict, result.facts["because"]) == (verdict, "fonts")
         assert judged_leaves(*pair).verdict == "different"
 
 
@@ -294,6 +296,29 @@ class TestStatistics:
         assert 0.001 < tests[0]["p"] < 0.01
         assert [one["p_holm"] for one in tests] == pytest.approx([tests[0]["p"], 10 * tests[0]["p"]])
         assert [rows(result)["/bins"] for result in (alone, together)] == ["different", "compatible"]
+
+
+class TestFacts:
+    def test_they_are_json_whatever_the_numbers(self) -> None:
+        values = [float("nan"), float("inf"), 0.0, 1 << 70, None, True]
+        result = judged("a.json", fit(x=values, y=[0.0, 1.0]), fit(x=values[::-1], y=[1.0, float("inf")]))
+        assert json.loads(json.dumps(result.facts, allow_nan=False)) == result.facts
+        [numbers] = [row["numbers"] for row in result.facts["differences"] if row["path"] == "/y"]
+        assert (numbers["max_rel"], numbers["sum_found"]) == ("inf", "inf")
+
+    def test_the_worst_come_first(self) -> None:
+        found = fit(mass=91.3, width=5.0, label="W", bins=[float("nan"), *COUNTS[1:]])
+        listed = judged("a.json", fit(), found, loosened("/width", rtol=9.0)).facts["differences"]
+        assert [row["path"] for row in listed] == ["/bins", "/label", "/mass", "/width"]
+
+    def test_coverage_says_what_was_not_compared(self) -> None:
+        recorded = made(leaf("date", "volatile", "2020"), leaf("blob", "opaque", b"1"), leaf("n", "num", np.zeros(2)))
+        found = made(leaf("date", "volatile", "2021"), leaf("blob", "opaque", b"1"), leaf("n", "num", np.ones(2)))
+        result = judged_leaves(recorded, found, loosened("n", exclude=True))
+        assert result.verdict == "equivalent"
+        assert result.facts["leaves"] == {"all": 3, "equal": 1, "excluded": 1, "volatile": 1}
+        assert result.facts["coverage"]["volatile"] == [{"path": "date", "recorded": "2020", "found": "2021"}]
+        assert [one["path"] for one in result.facts["coverage"]["excluded"]] == ["n"]
 
 
 class TestLimits:
