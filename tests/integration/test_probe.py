@@ -111,7 +111,7 @@ class TestOnDocker:
         ]
 
     def test_calibrates(self, on_docker: Session) -> None:
-        done = on_docker("probe", "--engine", "docker", "--calibrate", "-q", "threaded", expect=1)
+        done = on_docker("probe", "--engine", "docker", "--calibrate", "-q", "sound")  # what is known of others counts
         assert 'match: "/threaded/chi2", rtol: ' in done.out
         assert '# "/dated/made" differs under clock: no tolerance covers that' in done.out
         text = (on_docker.root / "preserve.yaml").read_text()
