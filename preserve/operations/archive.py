@@ -32,6 +32,7 @@ from preserve.interfaces import Progress
 from preserve.oci import Image, Layout
 from preserve.operations.derived import is_executable, payload_files, pin_of_bytes, tag_files, tag_manifest
 from preserve.operations.folder import Folder
+from preserve.operations.judged import Version, refuse_rules_for_nothing
 from preserve.operations.origin import read_origin
 from preserve.operations.places import Settings, bring
 from preserve.sources import bundle, patch, uncommitted
@@ -81,7 +82,8 @@ def archive(folder: Folder, settings: Settings, target: Path, choices: Choices, 
     """Write the archive of a run to ``target``, which must not exist.
 
     Raises:
-        UserError: nothing has run, the run did not finish, files changed since, or code is not committed.
+        UserError: nothing has run, the run did not finish, files changed since, code is not committed, or a rule for a
+            result matches nothing in it.
         DigestMismatch: a product or an image is no longer what its digest says.
         MachineError: no room.
     """
@@ -98,6 +100,7 @@ def archive(folder: Folder, settings: Settings, target: Path, choices: Choices, 
             sources |= _blobs(folder, images)
             contents = _contents(folder, run, choices.without)
             sources |= _analysis_files(folder, contents, hashes)
+            _refuse_rules_for_nothing(contents, sources)
             tags = _complete(contents, run, images, sources)
             _write(target, sources, tags, progress)
         finally:
@@ -137,6 +140,15 @@ def _finished_run(folder: Folder, name: str | None) -> _Run:
         **({PROBE: (path / "probe.json").read_bytes()} if (path / "probe.json").exists() else {}),
     }
     return _Run(folder=path, plan=plan, records=records, documents=documents)
+
+
+def _refuse_rules_for_nothing(contents: Contents, sources: Sources) -> None:
+    """No replay would accept such a rule."""
+    recorded = {}
+    for path in contents.results:
+        _, file = sources[contents.names[path]]
+        recorded[path] = Version(pin=contents.pins[path], file=file if isinstance(file, Path) else None)
+    refuse_rules_for_nothing(contents.plan, recorded)
 
 
 def _refuse_changed(folder: Folder, plan: Plan, hashes: HashMemory) -> None:

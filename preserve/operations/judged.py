@@ -10,7 +10,7 @@ from pathlib import Path
 
 from preserve.comparators.choosing import Obstacle
 from preserve.comparators.comparing import FileFacts, Sides, compare_files
-from preserve.comparators.judging import Compared, judge
+from preserve.comparators.judging import Compared, judge, refuse_idle_rules
 from preserve.comparators.leaves import Limits
 from preserve.digest import FilePin
 from preserve.documents.comparison import Judged
@@ -91,6 +91,38 @@ def declared_policy(plan: Plan, path: str) -> tuple[str, Policy]:
         return path, read_policy(plan.results[path])
     folder = next((name for name in plan.results if name.endswith("/") and path.startswith(name)), None)
     return folder or path, read_policy(plan.results[folder] if folder else None)
+
+
+def refuse_rules_for_nothing(plan: Plan, recorded: Mapping[str, Version]) -> None:
+    """See that each rule of the plan matches a leaf of the recorded results, as far as these can be read here.
+
+    Such a rule was meant for something that it does not loosen: better said before a run than after.
+
+    Raises:
+        UserError: one matches nothing.
+    """
+    policies = {path: declared_policy(plan, path) for path in recorded}
+    wanted = {path: one for path, one in recorded.items() if policies[path][1].rules and not policies[path][1].command}
+    compared = []
+    with tempfile.TemporaryDirectory(prefix="preserve-rules-") as scratch:
+        for path, version in named(wanted, Path(scratch)).items():
+            declared, policy = policies[path]
+            pair = Pair(path=path, declared=declared, policy=policy, recorded=version, found=version)
+            compared.append(Compared(path=path, declared=declared, policy=policy, facts=facts_of(pair, LIMITS)))
+        refuse_idle_rules(compared)
+
+
+def named(versions: Mapping[str, Version], scratch: Path) -> dict[str, Version]:
+    """Give files of a store their names back, by links in ``scratch``: readers go by them."""
+    found = {}
+    for number, (path, version) in enumerate(versions.items()):
+        if version.file is not None:
+            link = scratch / str(number) / Path(path).name
+            link.parent.mkdir()
+            link.symlink_to(version.file.absolute())
+            version = replace(version, file=link)  # noqa: PLW2901
+        found[path] = version
+    return found
 
 
 @contextlib.contextmanager

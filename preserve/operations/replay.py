@@ -19,12 +19,19 @@ from preserve.documents.planning import accepting, make_plan
 from preserve.documents.reading import parse_parameter, read_workflow
 from preserve.documents.record import Record
 from preserve.documents.verification import Verification
-from preserve.errors import DigestMismatch, MachineError, UserError
+from preserve.errors import DigestMismatch, Interrupted, MachineError, UserError
 from preserve.interfaces import Progress
 from preserve.operations.causes import causes
 from preserve.operations.dumping import Dumper
 from preserve.operations.folder import Folder, Situation, pin_of, write_file
-from preserve.operations.judged import Pair, Version, declared_policy, judged, recorded_files
+from preserve.operations.judged import (
+    Pair,
+    Version,
+    declared_policy,
+    judged,
+    recorded_files,
+    refuse_rules_for_nothing,
+)
 from preserve.operations.opened import Opened, open_archive
 from preserve.operations.origin import code_file, write_origin
 from preserve.operations.places import Settings, bring
@@ -72,11 +79,14 @@ def replay(
     """Verify the archive, run its plan from its own bytes, and compare the results with the recorded ones.
 
     Raises:
-        UserError: no such archive, step, parameter or input; the folder to keep is not empty.
+        UserError: no such archive, step, parameter or input; --only and --from; the folder to keep is not empty.
         DigestMismatch: the archive is damaged, or not signed by whom it should be. Nothing was run.
         StepFailed: a step failed here.
         MachineError: no engine, no room.
+        Interrupted: the user stopped it.
     """
+    if choices.only and choices.start is not None:
+        raise UserError("--only and --from do not go together", hint="--only names each step to run; --from the first")
     checks = Checks(
         allowed_signers=choices.allowed_signers,
         require_signature=choices.require_signature,
@@ -90,6 +100,7 @@ def replay(
         _require_same(path, opened, verification)
         situation = _situation(opened, choices)
         _refuse_network(situation.plan, choices)
+        _refuse_rules_for_nothing(opened)
         _require_inputs(opened, choices)
         recast = situation.plan != opened.contents.plan
         chosen = _steps_to_run(situation.plan, choices, recast=recast)
@@ -101,6 +112,8 @@ def replay(
         options = Options(jobs=choices.jobs, only=choices.only)
         try:
             outcome = run_plan(folder, situation, hashes, settings, options, progress=progress, say=say)
+        except Interrupted as error:
+            raise Interrupted(error.message, hint=_after_interruption(choices.keep)) from error
         finally:
             hashes.save()
         before = opened.contents.records
@@ -134,6 +147,13 @@ def _refuse_damaged(path: Path, verification: Verification) -> None:
         f"{path} is refused ({verification.trust}); nothing was run\n" + "\n".join(lines),
         hint=again if verification.damaged else sign,
     )
+
+
+def _after_interruption(keep: Path | None) -> str:
+    """Say how to go on: the same command would refuse a folder that is not empty any more."""
+    if keep is None:
+        return "nothing of it is left; the same command begins anew (with --keep FOLDER, what is done stays)"
+    return f"remove {keep} and replay again"
 
 
 def _require_same(path: Path, opened: Opened, verification: Verification) -> None:
@@ -204,6 +224,13 @@ def _refuse_network(plan: Plan, choices: Choices) -> None:
         )
 
 
+def _refuse_rules_for_nothing(opened: Opened) -> None:
+    contents = opened.contents
+    with recorded_files(opened, contents.results) as files:
+        recorded = {path: Version(pin=contents.pins[path], file=files.get(path)) for path in contents.results}
+        refuse_rules_for_nothing(contents.plan, recorded)
+
+
 def _lay_out(
     opened: Opened, folder: Folder, situation: Situation, settings: Settings, choices: Choices, progress: Progress
 ) -> None:
@@ -218,6 +245,8 @@ def _lay_out(
     for path, file in choices.inputs.items():
         (folder.root / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder.root / path)
+        if hash_file(folder.root / path).sha256 != situation.pins[path].sha256:
+            raise DigestMismatch(f"{file} changed while it was copied to {path}", hint="leave it alone meanwhile")
         (folder.root / path).chmod(0o755 if situation.pins[path].executable else 0o644)
     for name, data in situation.documents.items():
         write_file(folder.root / name, data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from preserve.documents.probe import Probe, read_probe
 from preserve.documents.record import Artifact, Record, read_record
 from preserve.errors import UserError
 from preserve.operations.folder import Folder, pin_of
-from preserve.operations.judged import Version, recorded_files
+from preserve.operations.judged import Version, named, recorded_files
 from preserve.operations.opened import Opened, open_archive, read
 
 
@@ -102,21 +102,14 @@ def _run(run: Path, stack: ExitStack) -> Side:
     folder = Folder(root=run.absolute().parents[2])
     found = run / "probe.json"
     probe = read_probe(found.read_bytes(), str(found)) if found.exists() else None
-    return Side(name=str(run), files=dict(_stored(folder, products, scratch)), plan=plan, records=records, probe=probe)
+    return Side(name=str(run), files=named(_stored(folder, products), scratch), plan=plan, records=records, probe=probe)
 
 
-def _stored(folder: Folder, products: list[Artifact], scratch: Path) -> Iterator[tuple[str, Version]]:
-    """Find products in the store, and give them their names back: readers go by them."""
+def _stored(folder: Folder, products: list[Artifact]) -> dict[str, Version]:
+    """Find products in the store, as far as they are still there."""
     store = folder.store(folder.hashes())
-    for number, product in enumerate(products):
-        pin = pin_of(product)
-        if not store.holds(pin):
-            yield product.path, Version(pin=pin, file=None)
-            continue
-        link = scratch / str(number) / Path(product.path).name
-        link.parent.mkdir()
-        link.symlink_to(store.path(pin))
-        yield product.path, Version(pin=pin, file=link)
+    pins = {product.path: pin_of(product) for product in products}
+    return {path: Version(pin=pin, file=store.path(pin) if store.holds(pin) else None) for path, pin in pins.items()}
 
 
 def _plain(path: Path) -> Side:

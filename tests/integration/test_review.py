@@ -102,3 +102,17 @@ def test_a_policy_that_names_nothing_is_refused(tmp_path: Path) -> None:
     ):
         (tmp_path / "policy.yaml").write_text(policy)
         assert complaint in user("diff", "a.json", "b.json", "--policy", "policy.yaml", expect=2).err
+
+
+@pytest.mark.apptainer
+def test_a_rule_for_nothing_does_not_get_into_an_archive(tiny_image: TinyImage, apptainer: str, tmp_path: Path) -> None:
+    """It would be found out only when somebody replays it."""
+    user = session(tmp_path / "decay", "apptainer")
+    write_pages_analysis(user.root, tiny_image.layout)
+    document = user.root / "preserve.yaml"
+    document.write_text(document.read_text().replace('match: "/1/*"', 'match: "/2/*"'))
+    commit(user.root, "A mistake")
+    user("lock")
+    user("run")
+    assert "'/2/*' matches nothing" in user("archive", "-o", "decay.crate.zip", expect=2).err
+    assert not (user.root / "decay.crate.zip").exists()
