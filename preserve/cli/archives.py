@@ -65,7 +65,7 @@ def verify(arguments: argparse.Namespace) -> int:
     else:
         for finding in found.findings:
             print(safe(str(finding)))
-        print(f"{arguments.archive}: {found.trust}; {found.completeness}")
+        print(safe(f"{arguments.archive}: {found.trust}; {found.completeness}"))
         print(f"archive id: {found.archive_id or 'none'}")
     return 0 if found.intact else 1
 

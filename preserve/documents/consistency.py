@@ -16,6 +16,7 @@ from preserve.documents.record import Artifact, Record, step_key
 from preserve.documents.verification import Finding
 from preserve.errors import PreserveError
 
+MAX_SECONDS = 1e10  # three hundred years of one step
 _LOGS = ("stdout", "stderr")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 
@@ -51,9 +52,12 @@ def missing_files(contents: Contents) -> Iterator[Finding]:
         found = contents.payload.get(name)
         if found is None:
             yield Finding(path=name, problem="is not in the archive", expected=pin.sha256)
-        elif _content(found) != _content(pin):
+        elif shown_content(found) != shown_content(pin):
             yield Finding(
-                path=name, problem="is not what the records say", expected=_content(pin), found=_content(found)
+                path=name,
+                problem="is not what the records say",
+                expected=shown_content(pin),
+                found=shown_content(found),
             )
 
 
@@ -69,7 +73,8 @@ def other_plan(contents: Contents, workflow: bytes) -> Iterator[Finding]:
         yield Finding(path=PLAN, problem="is not the plan that preserve.yaml and preserve.lock give")
 
 
-def _content(pin: FilePin) -> str:
+def shown_content(pin: FilePin) -> str:
+    """Give a file's content for a finding: digest, size in bytes, whether it is a program."""
     return f"{pin.sha256} ({pin.size} bytes{', executable' if pin.executable else ''})"
 
 
@@ -90,6 +95,8 @@ def _of_record(plan: Plan, step: PlannedStep, record: Record, known: Mapping[str
         yield _about(step.id, "is the record of another step", step.id, record.step)
     if not _TIME.fullmatch(record.started) or not _TIME.fullmatch(record.ended):
         yield _about(step.id, "its times are not in the form of UTC that records have")
+    if not _measurable(record):
+        yield _about(step.id, "what it measured cannot be: a duration or a size below zero, or beyond all bounds")
     if record.failure is not None or record.exit_code != 0:
         yield _about(step.id, f"the step failed ({record.failure or record.exit_code})")
     same = {
@@ -109,6 +116,14 @@ def _of_record(plan: Plan, step: PlannedStep, record: Record, known: Mapping[str
         yield _about(step.id, "its key is not that of its contents", key, record.key)
     yield from _of_files(step, record, known)
     yield from _of_places(step, record)
+
+
+def _measurable(record: Record) -> bool:
+    """Whether durations (seconds) and sizes (bytes) are such as can be; they are summed up and shown."""
+    seconds = (record.wall_seconds, record.cpu_seconds or 0.0)
+    files = (*record.products, *record.materials, *record.logs.values())
+    counts = (record.peak_memory or 0, record.network_attempts or 0, *(file.size for file in files))
+    return all(0 <= one < MAX_SECONDS for one in seconds) and min(counts) >= 0
 
 
 def _of_places(step: PlannedStep, record: Record) -> Iterator[Finding]:

@@ -83,7 +83,7 @@ def read_lock(data: bytes, file: str) -> Lock:
             images={name: image_pin(pin) for name, pin in value["images"].items()},
             inputs={path: _input_pin(pin) for path, pin in value["inputs"].items()},
             source=None if value["source"] is None else SourcePin(**value["source"]),
-            epoch=int(value["epoch"]),
+            epoch=value["epoch"],
         )
         return typed(lock)
     except (KeyError, TypeError, ValueError, AttributeError, PreserveError) as error:
@@ -103,7 +103,7 @@ def image_pin(value: Mapping[str, Any]) -> ImagePin:
 
 
 def _input_pin(value: Mapping[str, Any]) -> InputPin:
-    return InputPin(sha256=Digest(value["sha256"]), size=int(value["size"]), url=value.get("url"))
+    return InputPin(sha256=Digest(value["sha256"]), size=value["size"], url=value.get("url"))
 
 
 def _plain(value: dict[str, Any]) -> dict[str, Any]:

@@ -230,7 +230,7 @@ def _code(folder: Folder, plan: Plan, allow_dirty: bool, scratch: Path) -> tuple
         )
     file = scratch / "code.bundle"
     bundle(folder.root, plan.source.commit, file)
-    found: Sources = {BUNDLE: (hash_file(file), file)}
+    found: Sources = {BUNDLE: (replace(hash_file(file), executable=False), file)}
     if changed:
         data = patch(folder.root, plan.source.commit, changed)
         found[PATCH] = (pin_of_bytes(data), data)

@@ -74,16 +74,16 @@ def open_archive(path: Path) -> Iterator[Opened]:
         DigestMismatch: it is no archive, or a document is not what the tables say, or says what none may.
     """
     with open_store(path) as store:
-        tags = _listed(store, TAG_MANIFEST)
-        for name in (MANIFEST, BAG_INFO):
-            _read_checked(store, name, tags)
-        payload = _listed(store, MANIFEST)
+        table = read(store, TAG_MANIFEST)
+        tags = _listed(store, TAG_MANIFEST, table)
+        _read_checked(store, BAG_INFO, tags)
+        payload = _listed(store, MANIFEST, _read_checked(store, MANIFEST, tags))
         contents = read_contents(store, payload)
         for finding in contradictions(contents):
             raise Damaged(finding)
         yield Opened(
             store=store,
-            archive_id=Digest.of(read(store, TAG_MANIFEST)),
+            archive_id=Digest.of(table),
             contents=contents,
             documents={Path(name).name: _read_checked(store, name, payload) for name in (WORKFLOW, LOCK)},
         )
@@ -130,9 +130,9 @@ def read(store: Archive, name: str) -> bytes:
     return b"".join(store.chunks(name))
 
 
-def _listed(store: Archive, table: str) -> dict[str, FilePin]:
-    """Read a manifest: content by name of the files that it lists."""
-    digests, faults = bag.read_manifest(read(store, table), table)
+def _listed(store: Archive, table: str, data: bytes) -> dict[str, FilePin]:
+    """Read a manifest's bytes: content by name of the files that it lists."""
+    digests, faults = bag.read_manifest(data, table)
     if faults:
         raise damaged(table, str(faults[0]))
     files = store.files()

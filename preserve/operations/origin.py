@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from preserve.digest import Digest, FilePin, hash_file
@@ -47,5 +47,5 @@ def read_origin(folder: Folder) -> Origin | None:
     return Origin(
         archive_id=Digest(value["archive_id"]),
         files=files,
-        code={name: hash_file(path) for name, path in files.items()},
+        code={name: replace(hash_file(path), executable=False) for name, path in files.items()},
     )

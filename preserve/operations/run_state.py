@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from preserve.digest import Digest, FilePin
 from preserve.documents.plan import Plan, PlannedStep
-from preserve.documents.record import Artifact, Record, step_key
+from preserve.documents.record import Artifact, ImageUsed, Record, step_key
 from preserve.operations.folder import Folder, pin_of
 from preserve.stores.hashes import HashMemory
 from preserve.stores.objects import ObjectStore
@@ -51,7 +51,10 @@ class RunState:
         if not all(self.store.holds(pin_of(file)) for file in (*record.products, *record.logs.values())):
             return None
         logs = {name: replace(log, path=f"logs/{step.id}/{name}") for name, log in record.logs.items()}
-        return replace(record, step=step.id, logs=logs)  # it may have had another name then
+        pin = self.plan.images[step.image]
+        image = ImageUsed(name=step.image, manifest_digest=pin.manifest_digest, config_digest=pin.config_digest)
+        # step and image may have had other names then; a manifest is one more, for the same config and layers
+        return replace(record, step=step.id, image=image, logs=logs)
 
     def learn(self, step: PlannedStep, record: Record) -> None:
         """Take a step for done, with the products that its record names."""

@@ -49,7 +49,8 @@ def sign(archive: Path, key: Path, settings: Settings, *, target: Path | None = 
     if there is not None:
         _require_good(data, there, found.name, settings)
     if there is None or target not in (None, archive):
-        write_more(archive, target or archive, () if there is not None else ((found.name, made),))
+        # a link to the archive stays one
+        write_more(archive, target or archive.resolve(), () if there is not None else ((found.name, made),))
     return Signed(archive_id=Digest.of(data), name=found.name, fingerprint=found.fingerprint, added=there is None)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from preserve import signatures
-from preserve.digest import FilePin
+from preserve.digest import Digest, FilePin
 from preserve.documents import bag
 from preserve.documents.archive import (
     BAG_INFO,
@@ -27,17 +27,17 @@ from preserve.documents.archive import (
     expected_files,
     record_name,
 )
-from preserve.documents.consistency import contradictions, missing_files, other_plan
+from preserve.documents.consistency import contradictions, missing_files, other_plan, shown_content
 from preserve.documents.probe import read_probe
 from preserve.documents.verification import Finding, Verification
 from preserve.errors import DigestMismatch, MachineError, PreserveError
-from preserve.interfaces import Archive, Progress
+from preserve.interfaces import Progress
 from preserve.oci import Image
 from preserve.operations.derived import is_executable, payload_files, pin_of_bytes, tag_files
 from preserve.operations.opened import open_store, read, read_contents
 from preserve.sources import check_bundle
 from preserve.stores.crate_zip import CrateZip
-from preserve.stores.damage import Damaged
+from preserve.stores.damage import Damaged, damaged
 from preserve.stores.image_graph import archived_images, layer_faults
 from preserve.stores.unpacked import UnpackedArchive
 from preserve.stores.unpacking import hashed
@@ -122,7 +122,11 @@ def _check_manifest(inspection: _Inspection, table: str, wanted: set[str]) -> It
     if table not in inspection.store.files():
         yield Finding(path=table, problem="is not in the archive")
         return
-    listed, faults = bag.read_manifest(read(inspection.store, table), table)
+    try:
+        listed, faults = bag.read_manifest(_read_again(inspection, table), table)
+    except Damaged as error:
+        yield error.finding
+        return
     for fault in faults:
         yield Finding(path=table, problem=f"line {fault.line}: {fault.message}")
     files = inspection.store.files()
@@ -138,6 +142,18 @@ def _check_manifest(inspection: _Inspection, table: str, wanted: set[str]) -> It
             )
 
 
+def _read_again(inspection: _Inspection, name: str) -> bytes:
+    """Read a file that was hashed before: what is judged must be what was hashed.
+
+    Raises:
+        Damaged: it cannot be read, or is another now.
+    """
+    data, hashed_before = read(inspection.store, name), inspection.pins.get(name)
+    if hashed_before is not None and Digest.of(data) != hashed_before.sha256:
+        raise damaged(name, "changed while it was verified", hashed_before.sha256, Digest.of(data))
+    return data
+
+
 def _check_documents(inspection: _Inspection) -> Iterator[Finding]:
     """Read plan, lock and records; check them, what they call for, and what is derived from them."""
     store = inspection.store
@@ -150,11 +166,11 @@ def _check_documents(inspection: _Inspection) -> Iterator[Finding]:
     except PreserveError as error:
         yield Finding(path=BAG_INFO, problem=error.message)
         return
-    if found := (*_check_workflow(store, contents), *contradictions(contents)):
+    if found := (*_check_workflow(inspection, contents), *contradictions(contents)):
         yield from found  # nothing can be derived from documents that do not go together
         return
     yield from missing_files(contents)
-    yield from _check_probe(store, contents)
+    yield from _check_probe(inspection, contents)
     pins = {step.image: contents.plan.images[step.image] for step in contents.plan.steps}
     images: list[Image] = []
     if "images" not in contents.without:
@@ -166,19 +182,19 @@ def _check_documents(inspection: _Inspection) -> Iterator[Finding]:
     yield from _check_derived(inspection, contents, images)
 
 
-def _check_workflow(store: Archive, contents: Contents) -> Iterator[Finding]:
+def _check_workflow(inspection: _Inspection, contents: Contents) -> Iterator[Finding]:
     try:
-        yield from other_plan(contents, read(store, WORKFLOW))
+        yield from other_plan(contents, _read_again(inspection, WORKFLOW))
     except Damaged as error:
         yield error.finding
 
 
-def _check_probe(store: Archive, contents: Contents) -> Iterator[Finding]:
+def _check_probe(inspection: _Inspection, contents: Contents) -> Iterator[Finding]:
     """Read the probe, if there is one: it must be of this plan, in the one form that it has."""
     if PROBE not in contents.payload:
         return
     try:
-        data = read(store, PROBE)
+        data = _read_again(inspection, PROBE)
         probe = read_probe(data, PROBE)
     except Damaged as error:
         yield error.finding
@@ -202,7 +218,7 @@ def _check_code(inspection: _Inspection, contents: Contents) -> Iterator[Finding
 
 
 def _check_derived(inspection: _Inspection, contents: Contents, images: list[Image]) -> Iterator[Finding]:
-    """Make again what the archive has for readers, and compare; then look for files that nothing calls for."""
+    """Make again what the archive has for readers, and compare; then look at what was not compared with anything."""
     made = payload_files(contents, images)
     tags = tag_files(contents)
     for name, data in (*made.items(), *tags.items()):
@@ -214,13 +230,23 @@ def _check_derived(inspection: _Inspection, contents: Contents, images: list[Ima
             yield Finding(
                 path=name,
                 problem="is not what plan, lock and records give",
-                expected=expected.sha256,
-                found=found.sha256,
+                expected=shown_content(expected),
+                found=shown_content(found),
             )
-    called_for = {*made, *expected_files(contents), *(record_name(step) for step in contents.records)}
-    called_for |= {WORKFLOW, LOCK, PLAN, PROBE, *((BUNDLE, PATCH) if contents.plan.source else ())}
+    compared = {*made, *tags, *expected_files(contents)}
+    yield from _check_strays(contents, compared)
+    for name, pin in inspection.pins.items():
+        if pin.executable and name not in compared:
+            yield Finding(path=name, problem="is marked as a program, and is none")
+
+
+def _check_strays(contents: Contents, compared: Set[str]) -> Iterator[Finding]:
+    """Look for files that nothing calls for, beyond those that were compared with what they must be."""
+    called_for = {*compared, WORKFLOW, LOCK, PLAN, PROBE, *(record_name(step) for step in contents.records)}
+    called_for |= {BUNDLE, PATCH} if contents.plan.source else set()
+    followed = "images" not in contents.without  # blobs, from the images on
     for name in sorted(contents.payload.keys() - called_for):
-        if not name.startswith(BLOBS):  # those were followed from the images
+        if not (followed and name.startswith(BLOBS)):
             yield Finding(path=name, problem="nothing in the archive calls for this file")
 
 
@@ -232,7 +258,10 @@ def _check_signatures(inspection: _Inspection) -> Iterator[Finding]:
     for name in names if TAG_MANIFEST in store.files() else ():
         try:
             found = signatures.check(
-                read(store, TAG_MANIFEST), read(store, name), choices.allowed_signers, search_path=choices.search_path
+                _read_again(inspection, TAG_MANIFEST),
+                _read_again(inspection, name),
+                choices.allowed_signers,
+                search_path=choices.search_path,
             )
         except DigestMismatch as error:
             yield Finding(path=name, problem=error.message)

@@ -63,7 +63,7 @@ def render(contents: Contents) -> bytes:
 
 def _facts(contents: Contents) -> Iterator[str]:
     plan, records = contents.plan, contents.records.values()
-    yield f"An analysis preserved whole by {plain(contents.agent)}, to be run again.\n"
+    yield f"An analysis preserved whole by {in_markdown(contents.agent)}, to be run again.\n"
     if plan.authors:
         yield f"- Authors: {', '.join(_author(author) for author in plan.authors)}"
     yield f"- Licence: {in_markdown(plan.license or 'none stated')}"

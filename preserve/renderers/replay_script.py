@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from preserve.documents.archive import Contents, expected_files, is_result
+from preserve.documents.archive import Contents, expected_files, rule_of
 from preserve.documents.layout import layout_of
 from preserve.documents.lockfile import ImagePin
 from preserve.documents.plan import PlannedStep
@@ -135,11 +135,8 @@ class _Rules:
 
     def of(self, path: str) -> str:
         """The requirement in one word, or nothing: no result."""
-        plan = self.contents.plan
-        if not is_result(plan, path) and path not in plan.results:
-            return ""
-        around = max((name for name in plan.results if path == name or path.startswith(name)), key=len)
-        return str(json.loads(plan.results[around]).get("require", "equivalent"))
+        rule = rule_of(self.contents.plan, path)
+        return "" if rule is None else str(json.loads(rule).get("require", "equivalent"))
 
 
 def _made(step: PlannedStep, products: Sequence[Artifact], rules: _Rules) -> Iterator[str]:

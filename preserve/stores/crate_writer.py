@@ -90,6 +90,7 @@ def write_more(path: Path, target: Path, additions: Sequence[tuple[str, bytes]])
         for name, problem in name_problems(entry.name for entry in entries):
             raise ValueError(f"{name} {problem}")
         with written_beside(target, _whole_size(entries)) as descriptor:
+            os.fchmod(descriptor, stat.S_IMODE(os.fstat(archive.descriptor).st_mode))  # who may read it stays
             _copy_range(archive, descriptor, _end(kept))
             for entry in added:
                 write_all(descriptor, local_header(entry) + signatures[entry.name], entry.offset)

@@ -43,12 +43,14 @@ def archived_images(
 
 def layer_faults(store: Archive, images: Iterable[Image]) -> Iterator[Finding]:
     """Unpack each layer, in memory and no further than its digest, and compare it with the config's diff_id."""
-    seen: set[Digest] = set()
+    layers: dict[Digest, Descriptor] = {}
+    declared: dict[Digest, dict[Digest, None]] = {}  # one layer may be named by several images, each with its diff_id
     for image in images:
         for layer, diff_id in zip(image.layers, image.diff_ids, strict=True):
-            if layer.digest not in seen:
-                seen.add(layer.digest)
-                yield from _layer_fault(store, layer, diff_id)
+            layers[layer.digest] = layer
+            declared.setdefault(layer.digest, {})[diff_id] = None
+    for digest, diff_ids in declared.items():
+        yield from _layer_faults(store, layers[digest], tuple(diff_ids))
 
 
 def _image(store: Archive, pin: ImagePin, payload: Mapping[str, FilePin]) -> Image:
@@ -87,7 +89,7 @@ def _name(digest: Digest) -> str:
     return BLOBS + digest.hex
 
 
-def _layer_fault(store: Archive, layer: Descriptor, diff_id: Digest) -> Iterator[Finding]:
+def _layer_faults(store: Archive, layer: Descriptor, diff_ids: Iterable[Digest]) -> Iterator[Finding]:
     state, size = hashlib.sha256(), 0
     try:
         for piece in _unpacked(store.chunks(_name(layer.digest))):
@@ -100,8 +102,9 @@ def _layer_fault(store: Archive, layer: Descriptor, diff_id: Digest) -> Iterator
         yield Finding(path=_name(layer.digest), problem=f"cannot be unpacked: {error}")
         return
     found = "sha256:" + state.hexdigest()
-    if found != diff_id:
-        yield Finding(path=_name(layer.digest), problem="unpacks to another layer", expected=diff_id, found=found)
+    for diff_id in diff_ids:
+        if found != diff_id:
+            yield Finding(path=_name(layer.digest), problem="unpacks to another layer", expected=diff_id, found=found)
 
 
 def _unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
