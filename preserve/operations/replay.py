@@ -116,17 +116,9 @@ def replay(
             raise Interrupted(error.message, hint=_after_interruption(choices.keep)) from error
         finally:
             hashes.save()
-        before = opened.contents.records
         pairs = _pairs(opened.contents, folder, outcome, chosen, choices)
         dumper = Dumper(folder=folder, plan=outcome.plan, settings=settings, progress=progress, say=say)
-        results = _judged(opened, pairs, dumper)
-        comparison = Comparison(
-            results=results,
-            recast=recast,
-            changes=changes(before, {**before, **outcome.records}),
-            begins_in=beginnings(before, outcome.records),
-            causes=causes(results, archived_probe(opened)),
-        )
+        comparison = replace(_compared(opened, outcome, _judged(opened, pairs, dumper)), recast=recast)
     return Replayed(
         verification=verification,
         comparison=comparison,
@@ -328,6 +320,17 @@ def _files_of(contents: Contents, record: Record) -> list[str]:
     return [contents.names[product.path] for product in record.products] + [
         DATA + log.path for log in record.logs.values()
     ]
+
+
+def _compared(opened: Opened, outcome: Outcome, results: tuple[Judged, ...]) -> Comparison:
+    """Add to the verdicts what else is not the same; a step that did not run here is as it was recorded."""
+    before = opened.contents.records
+    return Comparison(
+        results=results,
+        changes=changes(before, {**before, **outcome.records}),
+        begins_in=beginnings(before, outcome.records),
+        causes=causes(results, archived_probe(opened)),
+    )
 
 
 def _pairs(
