@@ -11,6 +11,7 @@ from pathlib import Path
 
 from preserve.digest import hash_file
 from preserve.documents.archive import PLAN, PROBE, is_result
+from preserve.documents.paths import CLOSED
 from preserve.documents.plan import Plan, read_plan
 from preserve.documents.probe import Probe, read_probe
 from preserve.documents.record import Artifact, Record, read_record
@@ -113,8 +114,10 @@ def _stored(folder: Folder, products: list[Artifact]) -> dict[str, Version]:
 
 
 def _plain(path: Path) -> Side:
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return Side(name=str(path), files={file.relative_to(path).as_posix(): _version(file) for file in files})
+    """All files below a folder, but git's and preserve's own; pipes and devices are none."""
+    files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
+    ours = {name: file for name, file in files.items() if name.split("/")[0].casefold() not in CLOSED}
+    return Side(name=str(path), files={name: _version(file) for name, file in ours.items()})
 
 
 def _version(path: Path) -> Version:

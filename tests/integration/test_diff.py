@@ -102,7 +102,9 @@ class TestRunsAndArchives:
 class TestFilesAndFolders:
     def test_two_folders(self, tmp_path: Path) -> None:
         write(tmp_path / "a", {"x.json": '{"m": 1, "n": [1, 2]}', "same.txt": "x\n", "deep/gone.txt": "1\n"})
-        write(tmp_path / "b", {"x.json": '{"n": [1, 2], "m": 1.5}', "same.txt": "x\n", "new.txt": "2\n"})
+        write(
+            tmp_path / "b", {"x.json": '{"n": [1, 2], "m": 1.5}', "same.txt": "x\n", "new.txt": "2\n", ".git/HEAD": "x"}
+        )
         done = here("diff", str(tmp_path / "a"), str(tmp_path / "b"))
         assert done.code == 1
         first = [line.split()[:2] for line in done.out.splitlines() if line.startswith("  ") and line[2] != " "]
