@@ -12,7 +12,7 @@ from collections.abc import Callable
 MAX_BYTES = 200  # an archive's paths have at most 240, of which its own folders need some
 MAX_DOUBLE_STARS = 3
 RESERVED = ("preserve.yaml", "preserve.lock")
-CLOSED = (".preserve", ".git")  # folders that are not for an analysis' own files
+OWN, GIT = ".preserve", ".git"  # folders that are not for an analysis' own files; git's nowhere: it obeys what is there
 
 Check = Callable[[str], str | None]
 
@@ -53,8 +53,8 @@ def _problem_of_parts(path: str) -> tuple[str, str] | None:
         right = "/".join(part for part in parts if part not in (".", ""))
         hint = f'write "{right}{"/" if path.endswith("/") else ""}"' if right else "name a folder below this one"
         return f'the path "{path}" has a part that is empty or "."', hint
-    if parts[0].casefold() in CLOSED:
-        return f'the path "{path}" is inside {parts[0]}/', "that folder is not for an analysis' own files"
+    if (folder := closed(path)) is not None:
+        return f'the path "{path}" is inside {folder}/', "that folder is not for an analysis' own files"
     if len(path.encode()) > MAX_BYTES:
         return f'the path "{path[:40]}…" has more than {MAX_BYTES} bytes', "use a shorter one"
     return None
@@ -90,9 +90,17 @@ def astray(path: str) -> str | None:
     parts = path.removesuffix("/").split("/")
     if "\0" in path or any(part in ("", ".", "..") for part in parts):
         return f"the path {path!a} does not lead to a place below the analysis folder"
-    if parts[0].casefold() in CLOSED:
-        return f"the path {path!a} is inside {parts[0]}/"
+    if (folder := closed(path)) is not None:
+        return f"the path {path!a} is inside {folder}/"
     return None
+
+
+def closed(path: str) -> str | None:
+    """Give the part of ``path`` that is a folder of preserve's or of git's, ``None`` where there is none."""
+    first, *others = path.removesuffix("/").split("/")
+    return next(
+        (part for part in (first, *others) if part.casefold() == GIT), first if first.casefold() == OWN else None
+    )
 
 
 def unfit_value(value: str) -> str | None:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from preserve.documents.layout import is_writable, layout_of
+from preserve.documents.paths import closed
 from preserve.documents.plan import Plan, PlannedStep
 from preserve.documents.reach import Reach, unopened_inputs
 from preserve.documents.record import Artifact, EngineUsed, ImageUsed, Machine, Record, step_key
@@ -279,6 +280,8 @@ def _led_astray(top: Path, output: str) -> str | None:
 
 
 def _problem(path: Path, name: str, *, folder: bool = False) -> str | None:
+    if (inside := closed(name)) is not None:
+        return f"its product {name} is {inside} or inside it, which git would obey: remove it in the step"
     try:
         mode = path.lstat().st_mode
     except OSError:

@@ -6,6 +6,7 @@ Only ever on the author's own repository: a stranger's goes through checking.py.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from preserve.digest import Digest, FilePin, hash_stream
 from preserve.documents.lockfile import SourcePin
+from preserve.documents.paths import closed
 from preserve.errors import MachineError, UserError
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def read_sources(folder: Path, *, not_code: Collection[str] = ()) -> Sources:
     except ImportError as error:
         raise MachineError("git is not installed", hint="apt install git") from error
     try:
-        repository = git.Repo(folder, search_parent_directories=True)
+        repository = _repository_of(folder)
     except (git.InvalidGitRepositoryError, git.NoSuchPathError):
         code = (path for path in _all_files(folder) if not _covers(not_code, path))
         return Sources(tracked=frozenset(code), pin=None, epoch=0, changed=())
@@ -73,7 +75,7 @@ def differs(folder: Path, earlier: SourcePin, now: SourcePin) -> bool:
 
     if earlier.commit == now.commit:
         return False
-    with git.Repo(folder, search_parent_directories=True) as repository:
+    with _repository_of(folder) as repository:
         prefix = folder.resolve().relative_to(Path(str(repository.working_tree_dir)).resolve()).as_posix()
         lock = "preserve.lock" if prefix == "." else f"{prefix}/preserve.lock"
         try:
@@ -152,12 +154,31 @@ def _opened(folder: Path) -> Iterator[Repo]:
     except ImportError as error:
         raise MachineError("git is not installed", hint="apt install git") from error
     try:
-        with git.Repo(folder, search_parent_directories=True) as repository:
+        with _repository_of(folder) as repository:
             yield repository
     except (git.InvalidGitRepositoryError, git.NoSuchPathError) as error:
         raise UserError(f"{folder} is not in a git repository", hint="git init, commit, and lock again") from error
     except git.GitError as error:
         raise MachineError(f"git refuses {folder}: {error}", hint="see: git status; git fsck") from error
+
+
+def _repository_of(folder: Path) -> Repo:
+    """Give the repository around ``folder``, whose top has a ``.git``.
+
+    Where git's own files lie about without one (a bare repository), git would obey a configuration that a stranger's
+    archive may have laid out, and start the programs that it names.
+
+    Raises:
+        InvalidGitRepositoryError: there is none.
+    """
+    import git  # noqa: PLC0415
+
+    repository = git.Repo(folder, search_parent_directories=True)
+    top = repository.working_tree_dir
+    if top is None or not os.path.lexists(Path(str(top)) / ".git"):
+        repository.close()
+        raise git.InvalidGitRepositoryError(str(folder))
+    return repository
 
 
 def _start(folder: Path, top: Path) -> str:
@@ -240,4 +261,4 @@ def _covers(paths: Collection[str], path: str) -> bool:
 
 def _all_files(folder: Path) -> list[str]:
     paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return [path for path in paths if not path.startswith((".preserve/", ".git/")) and path != "preserve.lock"]
+    return [path for path in paths if closed(path) is None and path != "preserve.lock"]
