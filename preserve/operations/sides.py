@@ -11,7 +11,6 @@ from pathlib import Path
 
 from preserve.digest import hash_file
 from preserve.documents.archive import PLAN, PROBE, is_result
-from preserve.documents.paths import CLOSED
 from preserve.documents.plan import Plan, read_plan
 from preserve.documents.probe import Probe, read_probe
 from preserve.documents.record import Artifact, Record, read_record
@@ -19,6 +18,8 @@ from preserve.errors import UserError
 from preserve.operations.folder import Folder, pin_of
 from preserve.operations.judged import Version, named, recorded_files
 from preserve.operations.opened import Opened, open_archive, read
+
+UNCOMPARED = (".git", ".preserve")  # folders of git's and ours, in a folder that is compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +117,7 @@ def _stored(folder: Folder, products: list[Artifact]) -> dict[str, Version]:
 def _plain(path: Path) -> Side:
     """All files below a folder, but git's and preserve's own; pipes and devices are none."""
     files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
-    ours = {name: file for name, file in files.items() if name.split("/")[0].casefold() not in CLOSED}
+    ours = {name: file for name, file in files.items() if name.split("/")[0].casefold() not in UNCOMPARED}
     return Side(name=str(path), files={name: _version(file) for name, file in ours.items()})
 
 
