@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,19 @@ class TestFacts:
     def test_nothing_and_one(self) -> None:
         assert facts([], []).n_diff == 0
         assert number_facts(np.array(1.0), np.array(2.0)).worst[0].at == ()
+
+
+def test_memory_does_not_grow_with_the_arrays() -> None:
+    recorded = np.arange(4_000_000, dtype="f8")
+    found = recorded + 1e-3
+    tracemalloc.start()
+    try:
+        number_facts(recorded, found)
+        count_beyond(recorded, found, rtol=1e-9, atol=0, ulp=0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < recorded.nbytes / 2
 
 
 class TestTolerance:
