@@ -18,6 +18,7 @@ from preserve.digest import Digest
 _DECIMAL = r"[-+]?(?:(\d+\.\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+)|\d+)"  # 1: not a whole number
 _APART = re.compile(rf"(?<![\w.#]){_DECIMAL}(?![\w.#])")  # by itself: not a part of a name (x2, 16#FF, 1.2.3)
 _PACKED = re.compile(_DECIMAL)  # as SVG writes paths: M10-20L3.5
+_IN_MEMORY = 256 << 20  # bytes of a file that is read as a whole
 _LEADING_ZERO = re.compile(r"[-+]?0\d")
 _EXACT_DIGITS = 15  # a whole number of so many digits is exactly one double
 _DOUBLE_DIGITS = 17  # and no double needs more
@@ -119,12 +120,13 @@ def read_bytes(file: Path, limits: Limits) -> bytes:
     """Give a file's content.
 
     Raises:
-        TooMuch: it is longer than ``limits.bytes``.
+        TooMuch: it is longer than ``limits.bytes``, or than what is held in memory at once.
     """
+    allowed = min(limits.bytes, _IN_MEMORY)
     with file.open("rb") as stream:
-        content = stream.read(limits.bytes + 1)
-    if len(content) > limits.bytes:
-        raise TooMuch(f"longer than {limits.bytes} bytes")
+        content = stream.read(min(allowed, file.stat().st_size) + 1)
+    if len(content) > allowed:
+        raise TooMuch(f"longer than {allowed} bytes")
     return content
 
 

@@ -14,6 +14,7 @@ from preserve.comparators.extras import library
 from preserve.comparators.leaves import Leaf, Limits, TooMuch, Unreadable
 from preserve.comparators.making import kept, text
 from preserve.comparators.pieces import VALID, Piece, leaves_of_pieces
+from preserve.comparators.trial import survive
 
 _ROWS = 1 << 16  # at a time
 _UNFOLDED = 256 << 20  # bytes of texts at a time
@@ -37,6 +38,11 @@ class Arrow:
             Unreadable: the file is broken.
             MissingExtra: pyarrow is not installed.
         """
+        survive(self.name, file, limits)
+        return self.attempt(file, limits)
+
+    def attempt(self, file: Path, limits: Limits) -> Iterator[Leaf]:
+        """Yield what may harm whoever reads it: for the other process (trial.py)."""
         return kept(_table(file, limits), limits)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from preserve.comparators.extras import library
 from preserve.comparators.leaves import Leaf, Limits, TooMuch, Unreadable
 from preserve.comparators.making import kept, number, opaque, pixels, text
+from preserve.comparators.trial import survive
 
 _MARKS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 _FORMATS = ("PNG", "JPEG", "GIF", "TIFF", "WEBP")  # no format that Pillow gives to another program
@@ -38,6 +39,11 @@ class Image:
             Unreadable: the file is broken or cut short.
             MissingExtra: Pillow is not installed.
         """
+        survive(self.name, file, limits)
+        return self.attempt(file, limits)
+
+    def attempt(self, file: Path, limits: Limits) -> Iterator[Leaf]:
+        """Yield what may harm whoever reads it: for the other process (trial.py)."""
         return kept(_image(file, limits), limits)
 
 

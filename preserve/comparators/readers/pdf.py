@@ -12,6 +12,7 @@ from preserve.comparators.extras import library
 from preserve.comparators.leaves import Leaf, Limits, TooMuch, Unreadable
 from preserve.comparators.making import kept, number, pixels, read_bytes, text, unreadable
 from preserve.comparators.readers.pdf_objects import leaves_of_objects
+from preserve.comparators.trial import survive
 
 _SCALE = 2.0  # pixels per point: 144 per inch
 
@@ -33,6 +34,11 @@ class Pdf:
             Unreadable: the file is broken or locked by a password.
             MissingExtra: pypdfium2 is not installed.
         """
+        survive(self.name, file, limits)
+        return self.attempt(file, limits)
+
+    def attempt(self, file: Path, limits: Limits) -> Iterator[Leaf]:
+        """Yield what may harm whoever reads it: for the other process (trial.py)."""
         return kept(_leaves(file, limits), limits)
 
 

@@ -14,6 +14,7 @@ from preserve.comparators.leaves import Leaf, Limits, TooMuch, Unreadable
 from preserve.comparators.making import kept, opaque, text, unreadable
 from preserve.comparators.readers.root_objects import NotUnderstood, leaves_of_object
 from preserve.comparators.readers.root_trees import TREE_CONTENT, leaves_of_ntuple, leaves_of_tree
+from preserve.comparators.trial import survive
 
 _HARMLESS = 64 << 20  # bytes: below this nothing is said about the ratio of unpacked to packed
 # uproot writes the names in a file's description of its classes into Python code: none of these may be in them.
@@ -39,7 +40,12 @@ class Root:
             Unreadable: the file is broken.
             MissingExtra: uproot or awkward is not installed.
         """
+        survive(self.name, file, limits)
         return kept(_leaves(file, limits), limits)
+
+    def attempt(self, file: Path, limits: Limits) -> Iterator[Leaf]:
+        """Yield what may harm whoever reads it: for the other process (trial.py)."""
+        return kept(_leaves(file, limits, attempt=True), limits)
 
 
 class _Bytes:
@@ -72,7 +78,7 @@ class _Bytes:
         return os.pread(self._number, max(0, min(length, size - place)), place)
 
 
-def _leaves(file: Path, limits: Limits) -> Iterator[Leaf]:
+def _leaves(file: Path, limits: Limits, *, attempt: bool = False) -> Iterator[Leaf]:
     uproot = library("uproot", "root")
     library("awkward", "root")
     content = _Bytes(file)
@@ -84,7 +90,7 @@ def _leaves(file: Path, limits: Limits) -> Iterator[Leaf]:
         _check_descriptions(opened.file)
         yield text("file", f"{opened.file.uuid} {opened.file.compression} {opened.file.root_version}", volatile=True)
         yield text("file:classes", "\n".join(sorted(opened.file.streamers)), volatile=True)
-        yield from _Keys(content, limits).of(opened, "", 0)
+        yield from _Keys(content, limits, attempt=attempt).of(opened, "", 0)
     except (TooMuch, Unreadable):
         raise
     except Exception as error:  # uproot raises what struct, numpy or its generated classes meet
@@ -110,8 +116,8 @@ def _check_descriptions(file: Any) -> None:
 class _Keys:
     """The directories of a file, one after the other."""
 
-    def __init__(self, content: _Bytes, limits: Limits) -> None:
-        self._content, self._limits = content, limits
+    def __init__(self, content: _Bytes, limits: Limits, *, attempt: bool) -> None:
+        self._content, self._limits, self._attempt = content, limits, attempt
         self._count = 0
 
     def of(self, directory: Any, path: str, depth: int) -> Iterator[Leaf]:
@@ -157,7 +163,7 @@ class _Keys:
         if key.fClassName in _TREES:
             tree = key.get()
             yield from _of_tree_itself(path, tree, self._limits.depth)
-            yield from leaves_of_tree(path, tree, self._content.at, self._limits)
+            yield from leaves_of_tree(path, tree, self._content.at, self._limits, attempt=self._attempt)
             return
         try:
             leaves = leaves_of_object(path, key.get(), self._limits.depth)

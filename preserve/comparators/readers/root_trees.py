@@ -23,8 +23,12 @@ _KEY = struct.Struct(">ihiIhh")  # length on disk, version, length of the object
 TREE_CONTENT = ("fTitle", "fWeight", "fAliases", "fIndexValues", "fIndex", "fTreeIndex", "fFriends", "fUserInfo")
 
 
-def leaves_of_tree(path: str, tree: Any, read: Callable[[int, int], bytes], limits: Limits) -> Iterator[Leaf]:
+def leaves_of_tree(
+    path: str, tree: Any, read: Callable[[int, int], bytes], limits: Limits, *, attempt: bool
+) -> Iterator[Leaf]:
     """Yield the leaves of a TTree's branches; ``read`` gives bytes of the file by place and length.
+
+    ``attempt``: not those of plain numbers, which harm nobody and may be many.
 
     Raises:
         TooMuch: a limit was passed.
@@ -34,7 +38,8 @@ def leaves_of_tree(path: str, tree: Any, read: Callable[[int, int], bytes], limi
         inner = f"{path}/{name}"
         yield text(f"{inner}:title", str(branch.title))
         yield text(f"{inner}:type", str(branch.typename))
-        yield from _of_branch(inner, branch, read, limits)
+        if not (attempt and isinstance(branch.interpretation, library("uproot", "root").AsDtype)):
+            yield from _of_branch(inner, branch, read, limits)
 
 
 def _of_branch(path: str, branch: Any, read: Callable[[int, int], bytes], limits: Limits) -> Iterator[Leaf]:

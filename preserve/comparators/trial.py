@@ -1,0 +1,132 @@
+"""A file is read by another process first: libraries written in C may crash, loop or take all memory on a damaged one.
+
+One process serves all files, started when the first is read and replaced when it was lost. What it survives is then
+read here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from preserve.comparators.leaves import Limits, MissingExtra, TooMuch, Unreadable
+
+_PATIENCE = 30  # seconds for a file, and for each
+_PER_SECOND = 5 << 20  # bytes of it a second more
+_MEMORY = 4 << 30  # bytes that can be written to; of mere addresses, some libraries reserve much more
+# The other process finds the same modules as this one, without an environment and wherever this one is.
+_BEGIN = "import sys; sys.path[:] = sys.argv[1:]; from preserve.comparators.trial import serve; serve()"
+_KINDS: dict[str, type[Exception]] = {"TooMuch": TooMuch, "Unreadable": Unreadable, "MissingExtra": MissingExtra}
+
+
+def survive(reader: str, file: Path, limits: Limits) -> None:
+    """Let the other process read a file with the built-in reader of that name (its method ``attempt``).
+
+    Raises:
+        TooMuch: a limit was passed, or the time that a file of its size may take.
+        Unreadable: the file is broken; or it broke its reader.
+        MissingExtra: a library is not installed.
+    """
+    answer = _trial().ask(reader, file, limits)
+    kind, message = answer.get("kind"), str(answer.get("message"))
+    if kind is not None:
+        raise _KINDS[kind](message) if kind in _KINDS else Unreadable(f"cannot be read: {kind}: {message}")
+
+
+class _Trial:
+    """The other process, and who speaks to it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.end)
+
+    def ask(self, reader: str, file: Path, limits: Limits) -> dict[str, Any]:
+        """Give the answer: empty, or the ``kind`` of an exception and its ``message``."""
+        seconds = _PATIENCE + file.stat().st_size // _PER_SECOND
+        request = {"reader": reader, "file": str(file.absolute()), "limits": asdict(limits), "seconds": seconds}
+        with self._lock:
+            process = self._process = self._process or _start()
+            line = _exchanged(process, json.dumps(request).encode() + b"\n")
+            if line:
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+            self.end()
+        if process.returncode == -signal.SIGALRM:
+            return {"kind": "TooMuch", "message": f"its reader was not done after {seconds} seconds"}
+        return {"kind": "Unreadable", "message": f"is damaged: its reader died of it ({process.returncode})"}
+
+    def end(self) -> None:
+        """Take the process away: there is no more to read, or it is lost."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):  # what was still to be written to it, nobody reads
+                if pipe is not None:
+                    pipe.close()
+        process.wait()
+
+
+@cache
+def _trial() -> _Trial:
+    return _Trial()
+
+
+def _start() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        (sys.executable, "-I", "-c", _BEGIN, *(place for place in sys.path if place)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={"LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"},
+    )
+
+
+def _exchanged(process: subprocess.Popen[bytes], request: bytes) -> bytes:
+    """Give the answer's line; empty if the process is gone."""
+    if process.stdin is None or process.stdout is None:
+        raise ValueError("a process without pipes")
+    try:
+        process.stdin.write(request)
+        process.stdin.flush()
+        return process.stdout.readline()
+    except BrokenPipeError:
+        return b""
+
+
+def serve() -> None:
+    """Be the other process: read what standard input names, a line each, and answer with a line."""
+    answers = sys.stdout.buffer
+    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        signal.alarm(request["seconds"])  # ends this process, whatever it is doing then
+        answers.write(json.dumps(_attempted(request)).encode() + b"\n")
+        signal.alarm(0)
+        answers.flush()
+
+
+def _attempted(request: dict[str, Any]) -> dict[str, Any]:
+    from preserve.comparators.readers import reader  # noqa: PLC0415  readers import this module
+
+    limits = Limits(**request["limits"])
+    try:
+        for _ in reader(request["reader"]).attempt(Path(request["file"]), limits):  # type: ignore[attr-defined]
+            continue
+    except MemoryError:
+        return {"kind": "TooMuch", "message": f"needs more than {_MEMORY} bytes of memory"}
+    except Exception as error:  # libraries raise anything
+        return {"kind": type(error).__name__, "message": str(error)}
+    return {}
