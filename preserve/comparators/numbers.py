@@ -263,8 +263,9 @@ def _spots(part: _Part, gap: _Gap) -> tuple[Spot, ...]:
     """Give the worst of a block, the worst first."""
     if not gap.index.size:
         return ()
-    badness = np.where(gap.broken, np.inf, gap.delta)
-    worst = np.argsort(-badness, kind="stable")[:WORST]
+    badness = np.where(gap.broken, np.inf, gap.delta.astype(np.float64))
+    worst = np.argpartition(-badness, WORST)[:WORST] if badness.size > WORST else np.arange(badness.size)
+    worst = worst[np.argsort(-badness[worst], kind="stable")]
     return tuple(
         Spot(
             at=(*(int(i) for i in np.unravel_index(gap.index[i], part.shape)), *part.name),
