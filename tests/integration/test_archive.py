@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import platform
 import shlex
@@ -20,7 +21,9 @@ import pytest
 from archived import STEPS, Done, Files, Recorded, Session, commit, here, problems, session, verified, write_analysis
 from conftest import AsUser, TinyImage
 
-from preserve.documents.archive import BUNDLE, PATCH
+from preserve.digest import Digest
+from preserve.documents.archive import BUNDLE, LOCK, PATCH
+from preserve.oci import Layout
 from preserve.stores.zip_form import End, central_header, end_records, laid_out, local_header, order
 
 pytestmark = pytest.mark.apptainer
@@ -181,6 +184,21 @@ class TestWhatIsArchived:
         files = Files.of(made(analysis)).data
         assert files["data/logs/noted/stderr"] == b"noted\n"
         assert files["data/logs/tools/stdout"] == b"new\n"
+        assert problems(made(analysis), "--deep") == {}
+
+    def test_an_image_that_is_served_under_another_manifest(self, analysis: Session) -> None:
+        """Config and layers are the same, so nothing runs again; the records must go with the new lock all the same."""
+        layout = Layout(analysis.root / "image")
+        (entry,) = json.loads((layout.path / "index.json").read_bytes())["manifests"]
+        manifest = {**json.loads(layout.read(Digest(entry["digest"]))), "annotations": {"pushed": "again"}}
+        layout.blob(Digest(entry["digest"])).unlink()
+        added = layout.add_bytes(json.dumps(manifest).encode())
+        listed = {**entry, "digest": added.digest, "size": added.size}
+        (layout.path / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [listed]}))
+        analysis("lock", "--update")
+        assert "nothing to do" in analysis("run").err
+        assert archived(analysis).code == 0
+        assert json.loads(Files.of(made(analysis)).data[LOCK])["images"]["tiny"]["manifest_digest"] == added.digest
         assert problems(made(analysis), "--deep") == {}
 
 

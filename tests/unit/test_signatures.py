@@ -272,6 +272,15 @@ class TestInAnArchive:
         assert check(TABLE, after.pop(done.name), keys.allow("alice {alice}")) == "alice"
         assert after == before
 
+    def test_who_may_read_it_stays_and_a_link_to_it_too(self, archive: Path, keys: Keys, tmp_path: Path) -> None:
+        archive.chmod(0o640)
+        link = tmp_path / "latest.crate.zip"
+        link.symlink_to(archive.name)
+        done = sign_archive(link, keys.key("alice"), Settings())
+        assert link.is_symlink()
+        assert done.name in self.contents(archive)
+        assert archive.stat().st_mode & 0o777 == 0o640
+
     def test_several_signers_in_any_order_give_one_file(self, archive: Path, keys: Keys, tmp_path: Path) -> None:
         other = tmp_path / "other.crate.zip"
         other.write_bytes(archive.read_bytes())

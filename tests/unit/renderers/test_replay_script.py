@@ -113,6 +113,12 @@ class TestWhatTheScriptSays:
         assert called(script, "nothing_else") == [("results/plots/", "2", "advisory")]
         assert called(script, "limits") == [("2", "2000000000", "600")] * 4
 
+    def test_a_result_whose_name_begins_as_another_has_its_own_rule(self) -> None:
+        """results/plots/a is a result that is asked more of; results/plots/a.png is one of the folder's."""
+        rules = {"results/plots/a": '{"require":"identical"}', "results/plots/": '{"require":"advisory"}'}
+        script = replay_script.render(small_archive.contents(changes={"results": rules}))
+        assert [call[2] for call in called(script, "compare")] == ["advisory", "advisory"]
+
     def test_no_limit_is_an_empty_word(self) -> None:
         script = replay_script.render(with_step(resources=Resources(cpus=3)))
         assert called(script, "limits")[0] == ("3", "", "")
