@@ -105,6 +105,8 @@ class Compressed(_Container):
         for ending in _ENDINGS:
             name = name.removesuffix(ending)
         packing, target = _packing(head), scratch.path(name)
+        if not packing:
+            raise Unreadable("packed neither by gzip nor by bzip2 nor by xz")
         openers: dict[str, Callable[[Path], Any]] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
         try:
             with openers[packing](file) as stream:
