@@ -110,6 +110,8 @@ def _layer_faults(store: Archive, layer: Descriptor, diff_ids: Iterable[Digest])
 def _unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Yield a layer's tar stream in bounded pieces: as it is, or out of (concatenated) gzip."""
     first = next(chunks, b"")
+    if first.startswith(b"\x28\xb5\x2f\xfd"):
+        raise zlib.error("it is compressed with zstd, which this version does not unpack; its own digest holds")
     if not first.startswith(b"\x1f\x8b"):
         yield first
         yield from chunks

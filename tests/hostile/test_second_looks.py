@@ -132,6 +132,16 @@ def test_a_layer_that_two_images_unpack_to_different_things() -> None:
     assert (found.expected, found.found) == (bad, good)
 
 
+def test_a_layer_of_zstd_is_not_accused_of_being_another() -> None:
+    layer = bytes.fromhex("28b52ffd2000010000")  # a frame with nothing in it
+    blob = Descriptor(media_type="application/vnd.oci.image.layer.v1.tar+zstd", digest=Digest.of(layer), size=9)
+    image = Image(
+        manifest=blob, config=blob, layers=(blob,), diff_ids=(Digest.of(b""),), platform="linux/amd64", settings={}
+    )
+    (found,) = layer_faults(InMemory(Files(data={BLOBS + blob.digest.hex: layer})), (image,))  # type: ignore[arg-type]
+    assert "zstd, which this version does not unpack" in found.problem
+
+
 def test_only_and_from(files: Files, tmp_path: Path) -> None:
     archive = files.write(tmp_path / "a.crate.zip")
     done = here("replay", "--only", "sum", "--from", "scaled", str(archive))
