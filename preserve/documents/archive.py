@@ -140,7 +140,12 @@ def contents_of(
     parent: Digest | None = None,
 ) -> Contents:
     """Give the contents that the documents call for, the payload still empty."""
-    inputs = {path: FilePin(sha256=pin.sha256, size=pin.size) for path, pin in plan.inputs.items()}
+    # the lock does not pin whether input data may be executed; the records say with what the steps ran
+    programs = {read.path for record in records.values() for read in record.materials if read.executable}
+    inputs = {
+        path: FilePin(sha256=pin.sha256, size=pin.size, executable=path in programs)
+        for path, pin in plan.inputs.items()
+    }
     inputs |= plan.sources
     products = {
         product.path: FilePin(sha256=product.sha256, size=product.size, executable=product.executable)

@@ -38,7 +38,7 @@ from preserve.operations.places import Settings, bring
 from preserve.operations.run import Options, Outcome, run_plan
 from preserve.operations.sides import archived_probe
 from preserve.operations.verify import Choices as Checks
-from preserve.operations.verify import verify
+from preserve.operations.verify import require_intact, verify
 from preserve.stores.hashes import HashMemory
 from preserve.stores.unpacking import unpack
 
@@ -93,7 +93,7 @@ def replay(
         search_path=settings.search_path,
     )
     verification = verify(path, checks, progress=progress)
-    _refuse_damaged(path, verification)
+    require_intact(path, verification, done="run")
     say(f"archive {verification.archive_id}: {verification.trust}")
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_archive(path))
@@ -124,20 +124,6 @@ def replay(
         comparison=comparison,
         ran=outcome.ran,
         folder=choices.keep,
-    )
-
-
-def _refuse_damaged(path: Path, verification: Verification) -> None:
-    if verification.intact:
-        return
-    lines = [str(finding) for finding in verification.findings[:10]]
-    more = len(verification.findings) - len(lines)
-    if more > 0:
-        lines.append(f"and {more} more")
-    again, sign = "get the archive again from where it came from", "preserve verify --allowed-signers F says who signed"
-    raise DigestMismatch(
-        f"{path} is refused ({verification.trust}); nothing was run\n" + "\n".join(lines),
-        hint=again if verification.damaged else sign,
     )
 
 
@@ -175,7 +161,11 @@ def _situation(opened: Opened, choices: Choices) -> Situation:
     """Give the archived plan, or, for a recast, the plan with what is replaced."""
     plan, lock = _recast(opened, choices)
     documents = {**opened.documents, "preserve.lock": lock.to_bytes()}
-    pins = {path: FilePin(sha256=pin.sha256, size=pin.size) for path, pin in plan.inputs.items()}
+    programs = {path for path, pin in opened.contents.pins.items() if pin.executable}
+    pins = {
+        path: FilePin(sha256=pin.sha256, size=pin.size, executable=path in programs)
+        for path, pin in plan.inputs.items()
+    }
     return Situation(plan=plan, documents=documents, pins={**pins, **plan.sources})
 
 

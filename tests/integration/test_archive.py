@@ -186,6 +186,28 @@ class TestWhatIsArchived:
         assert files["data/logs/tools/stdout"] == b"new\n"
         assert problems(made(analysis), "--deep") == {}
 
+    @pytest.mark.parametrize("kinds", [(), ("--without", "inputs")])
+    def test_an_input_that_is_a_program(
+        self, recorded: Recorded, apptainer: str, tmp_path: Path, kinds: tuple[str, ...]
+    ) -> None:
+        analysis = recorded.copy(tmp_path / "sums", "apptainer", run=False)
+        workflow, tool = analysis.root / "preserve.yaml", analysis.root / "data" / "tool"
+        text = workflow.read_text().replace("  data/numbers.txt: {}\n", "  data/numbers.txt: {}\n  data/tool: {}\n")
+        text = text.replace("[data/numbers.txt]", "[data/numbers.txt, data/tool]").replace("sort -n", "./data/tool")
+        workflow.write_text(text)
+        tool.write_text('#!/bin/sh\nsort -n "$1"\n')
+        tool.chmod(0o755)
+        commit(analysis.root, "A tool")
+        analysis("lock")
+        analysis("run")
+        assert archived(analysis, *kinds).code == 0
+        assert problems(made(analysis), "--deep") == {}
+        given = [f"--input=data/{name}={analysis.root}/data/{name}" for name in ("numbers.txt", "tool") if kinds]
+        again = session(tmp_path, "apptainer")("replay", *given, str(made(analysis)))
+        assert "identical: reproduced" in again.out
+        recast = session(tmp_path, "apptainer")("replay", *given, "-p", "note=other", str(made(analysis)))
+        assert "sorted: done" not in recast.err
+
     def test_an_image_that_is_served_under_another_manifest(self, analysis: Session) -> None:
         """Config and layers are the same, so nothing runs again; the records must go with the new lock all the same."""
         layout = Layout(analysis.root / "image")
