@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import shlex
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,13 +76,23 @@ class Products:
         for path, maker in self._makers.items():
             if path in given:
                 message = f'the output "{path}" of {maker.job.id} is {given[path]}'
-                faults.add_first(maker.place, message, "a step never writes what was there before: rename the output")
+                faults.add_first(maker.place, message, _remedy(path, tracked))
             elif (inside := folders.get(path) or folders.get(path + "/")) is not None:
                 message = f'the output "{path}" of {maker.job.id} would replace "{inside}", {given[inside]}'
                 faults.add_first(maker.place, message, "use another folder for products")
             elif around := next((folder[:-1] for folder in _folders(path) if folder[:-1] in given), None):
                 message = f'the output "{path}" of {maker.job.id} lies below "{around}", which is a file'
                 faults.add_first(maker.place, message, "use another folder for products")
+
+
+def _remedy(path: str, tracked: Collection[str]) -> str:
+    """What to do about an output that is there already."""
+    if path in tracked:
+        return (
+            f"if a run made it: git rm --cached {shlex.quote(path)}, list it in .gitignore, and commit;"
+            " else rename the output: a step never writes what was there before"
+        )
+    return "a step never writes what was there before: rename the output"
 
 
 class Inputs:

@@ -17,7 +17,7 @@ from preserve.documents.workflow import (
     StepDeclaration,
     Value,
 )
-from preserve.documents.yaml12 import BrokenNode, ListNode, Node, NotAScalar, ScalarNode, resolve
+from preserve.documents.yaml12 import SCRIPT_HINT, BrokenNode, ListNode, Node, NotAScalar, ScalarNode, resolve
 
 IMAGE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 RUN_LINES = "run.lines"  # in StepDeclaration.positions: where the text of run begins, if its lines are the file's
@@ -31,6 +31,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TAKEN = ("parameters", "inputs", "outputs", "cpus")
 _PATH_KINDS = ("parameter", "name")
+# Other tools' ways to write a parameter: ${parameters.low} and {{ parameters.low }}.
+_OTHER_BRACES = re.compile(r"\$\{ *parameters\.([\w-]+) *\}|(?<!\$)\{\{ *parameters\.([\w-]+) *\}\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +88,20 @@ def _step(node: Node, context: _Context) -> StepDeclaration:
     )
     if isinstance(outputs := found.get("outputs"), ListNode) and not outputs.items:
         faults.add(outputs, "a step without outputs", "name the files it makes: without a product it is never done")
+    _check_comment(found.get("run"), context)
     _check_step(step, context)
     return step
+
+
+def _check_comment(run: Node | None, context: _Context) -> None:
+    """Note a one-line script that YAML cuts at " #": its author may have meant the sign for a program."""
+    if not isinstance(run, ScalarNode) or run.style:
+        return
+    source = context.lines[run.line - 1][run.column - 1 :]
+    rest = source.removeprefix(run.text)
+    if rest != source and rest.lstrip().startswith("#"):
+        place = Position(line=run.line, column=run.column + len(run.text) + len(rest) - len(rest.lstrip()))
+        context.faults.add(place, 'the script ends before this "#": in YAML a comment begins here', SCRIPT_HINT)
 
 
 def _name(node: Node | None, faults: Faults) -> str:
@@ -264,15 +278,26 @@ def _check_step(step: StepDeclaration, context: _Context) -> None:
     for key, text in (("run", step.run), *((f"command[{i}]", text) for i, text in enumerate(step.command or ()))):
         if text and expressions.OPENING in text:
             _check_expressions(step, key, text, context)
+        _check_braces(step, key, text or "", context)
     for i, path in enumerate(step.inputs):
         _check_path(step, f"inputs[{i}]", path, context)
     for i, path in enumerate(step.outputs):
         _check_path(step, f"outputs[{i}]", path, context)
 
 
+def _check_braces(step: StepDeclaration, key: str, text: str, context: _Context) -> None:
+    """Note a declared parameter in the braces of another tool: the shell would refuse it, or print it as it is."""
+    for found in _OTHER_BRACES.finditer(text):
+        name = found[1] or found[2]
+        if name in context.parameters:
+            hint = f"did you mean ${{{{ parameters.{name} }}}}?"
+            context.faults.add(locate(step, key, found.start()), f'"{found[0]}" is no expression', hint)
+
+
 def _check_path(step: StepDeclaration, key: str, path: str, context: _Context) -> None:
     if not path:
         return  # complained about where it was read
+    _check_braces(step, key, path, context)
     if expressions.OPENING in path:
         _check_expressions(step, key, path, context, allowed=_PATH_KINDS)
         return

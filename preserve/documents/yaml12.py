@@ -325,10 +325,11 @@ _SYNTAX = (
 
 def _note_syntax(error: yaml.YAMLError, text: str, faults: Faults) -> None:
     problem = str(getattr(error, "problem", None) or error)
-    mark = getattr(error, "problem_mark", None)
     context = str(getattr(error, "context", None) or "")
-    if context == "while scanning a quoted scalar" and "escape" not in problem:
-        mark, problem = error.context_mark, context  # type: ignore[attr-defined]  # where the quote is opened
+    mark = getattr(error, "problem_mark", None)
+    if context in _BEGINS_EARLIER and "escape" not in problem:
+        mark = error.context_mark  # type: ignore[attr-defined]
+        problem = context if "quoted" in context else problem
     place = Position(line=mark.line + 1, column=mark.column + 1) if mark else Position(line=1, column=1)
     message, hint = next(
         ((message, hint) for part, message, hint in _SYNTAX if part in problem),
@@ -338,6 +339,23 @@ def _note_syntax(error: yaml.YAMLError, text: str, faults: Faults) -> None:
     if "is not closed" in message and opened is not None:
         message = f"{message} (opened in line {opened.line + 1})"
     lines = text.splitlines()
-    if place.line <= len(lines) and "${{" in lines[place.line - 1]:
-        hint = 'inside [ … ] and { … }, put a text with ${{ … }} in quotes: "${{ … }}"'
-    faults.add(place, message, hint)
+    line = lines[place.line - 1] if place.line <= len(lines) else ""
+    faults.add(place, *_fitting(message, hint, line))
+
+
+# Errors that PyYAML finds a line or more behind the place that a person has to look at.
+_BEGINS_EARLIER = ("while scanning a quoted scalar", "while scanning a simple key")
+_RUN_LINE = re.compile(r"\s*(- +)?run:\s")
+_GOES_ON_BEHIND_QUOTE = re.compile(r"""\s*(- +)?[\w.-]+:\s+('[^']*'|"[^"]*")\s*[^\s#]""")
+SCRIPT_HINT = 'write the script on the lines below "run: |", indented; or put quotes around the whole of it'
+
+
+def _fitting(message: str, hint: str, line: str) -> tuple[str, str]:
+    """Fit what is said of an error to the line where it stands: a script on one line, an expression in brackets."""
+    if "does not fit" in message and _GOES_ON_BEHIND_QUOTE.match(line):
+        message, hint = "the text goes on behind its closing quote", "put quotes around the whole text"
+    if _RUN_LINE.match(line):
+        return message, SCRIPT_HINT
+    if "${{" in line:
+        return message, 'inside [ … ] and { … }, put a text with ${{ … }} in quotes: "${{ … }}"'
+    return message, hint

@@ -23,16 +23,17 @@ SCHEMA = json.loads(resources.files("preserve.documents").joinpath("preserve.sch
 NOT_READABLE = {
     "alias", "anchor", "bracket-open", "bytes-control", "bytes-not-utf8", "colon-in-text", "directive",
     "document-second", "escape-unknown", "expression-in-flow", "indentation", "key-twice", "key-without-colon",
-    "merge-key", "nesting", "quote-open", "special-sign", "tab", "tag",
+    "merge-key", "nesting", "quote-open", "script-colon", "script-quote", "special-sign", "tab", "tag",
 }  # fmt: skip
 # What needs other parts of the file, the repository's files, or arithmetic.
 NOT_EXPRESSIBLE = {
     "cycle", "cycle-self", "digest-short", "expression-form", "expression-heredoc",
-    "expression-index", "expression-list-quoted", "expression-name", "expression-path-value", "expression-unclosed",
+    "expression-index", "expression-list-quoted", "expression-name", "expression-one-brace",
+    "expression-one-brace-command", "expression-path-value", "expression-unclosed",
     "folder-without-slash", "for-each-collide", "for-each-not-list", "image-capitals",
     "image-reference-inline", "image-scheme", "image-undeclared", "image-unused", "input-nobody",
-    "output-inside-folder", "output-tracked", "output-twice", "pattern-nothing", "pattern-range",
-    "stage-later", "step-name-twice", "for-each-twice", "infinite",
+    "output-inside-folder", "output-is-tracked", "output-tracked", "output-twice", "pattern-nothing", "pattern-range",
+    "script-comment", "stage-later", "step-name-twice", "for-each-twice", "infinite",
 }  # fmt: skip
 FAULTY = sorted(path.stem for path in (DATA / "faulty").glob("*.yaml"))
 
