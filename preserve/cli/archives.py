@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preserve.cli.comparing import show_comparison
 from preserve.cli.printing import folder_of, safe, say, settings_of, shown_bytes, tell
 from preserve.cli.progress import Lines
+from preserve.documents.plan import as_written
 from preserve.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ def verify(arguments: argparse.Namespace) -> int:
             print(safe(str(finding)))
         print(safe(f"{arguments.archive}: {found.trust}; {found.completeness}"))
         print(f"archive id: {found.archive_id or 'none'}")
+        if found.archive_id is None:
+            print("if another program packed it again: unzip it, and verify the folder")
     return 0 if found.intact else 1
 
 
@@ -101,7 +105,8 @@ def replay(arguments: argparse.Namespace) -> int:
     else:
         show_comparison(arguments, comparison)
     if done.folder is not None:
-        say(arguments, f"the replayed analysis: {done.folder}")
+        again = "".join(f" -p {shlex.quote(text)}" for text in arguments.parameters)
+        say(arguments, f"the replayed analysis: {done.folder} (to go on there: preserve run -C {done.folder}{again})")
     return 0 if comparison.passed or comparison.recast else 1
 
 
@@ -109,6 +114,7 @@ def sign(arguments: argparse.Namespace) -> int:
     """Sign an archive."""
     from preserve.operations.sign import sign  # noqa: PLC0415
 
+    say(arguments, "verifying it first: every byte")
     signed = sign(Path(arguments.archive), Path(arguments.key), settings_of(arguments))
     done = "signed" if signed.added else "was signed already"
     say(arguments, f"{arguments.archive} {done} with key {signed.fingerprint} ({signed.name})")
@@ -136,6 +142,14 @@ def _shown_lines(shown: Shown) -> list[str]:
         f"size          {shown_bytes(shown.size)}, {contents.completeness}",
         f"left out      {', '.join(sorted(contents.without)) or 'nothing'}",
         f"signatures    {', '.join(shown.signed_with) or 'none'}" + (" (not checked)" if shown.signed_with else ""),
+    ]
+    engines = {f"{record.engine.name} {record.engine.version}" for record in contents.records.values()}
+    source = plan.source
+    lines += [
+        f"run ended     {contents.ended[:19]} UTC, on {safe(', '.join(sorted(engines)))}",
+        f"parameters    {safe(as_written(plan))}",
+        f"code          {f'git commit {source.commit}' if source else 'not under git'}"
+        + (", with uncommitted changes" if contents.patched else ""),
     ]
     if contents.parent:
         lines.append(f"made from     {contents.parent}")
@@ -175,6 +189,10 @@ def _shown_document(shown: Shown) -> dict[str, Any]:
         "completeness": contents.completeness,
         "without": sorted(contents.without),
         "parent": contents.parent,
+        "parameters": dict(plan.parameters),
+        "commit": plan.source.commit if plan.source else None,
+        "ended": contents.ended,
+        "inputs": {path: {"sha256": pin.sha256, "size": pin.size} for path, pin in plan.inputs.items()},
         "signed_with": list(shown.signed_with),
         "steps": steps,
         "results": list(contents.results),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from preserve.cli import archives, comparing, probing
 from preserve.cli.printing import folder_of, safe, say, settings_of, tell
 from preserve.cli.progress import Lines
+from preserve.documents.plan import as_written
 from preserve.documents.reading import parse_parameter
 from preserve.documents.workflow import Value
 from preserve.operations.folder import Folder
@@ -113,12 +114,12 @@ def _run_document(outcome: Outcome) -> dict[str, Any]:
 def _status(arguments: argparse.Namespace) -> int:
     from preserve.operations.status import status  # noqa: PLC0415
 
-    run, steps = status(folder_of(arguments))
+    run, plan, steps = status(folder_of(arguments))
     if arguments.json:
         rows = [{**asdict(step), "record": asdict(step.record) if step.record else None} for step in steps]
-        tell({"schema": "preserve/status/1", "run": run.name, "steps": rows})
+        tell({"schema": "preserve/status/1", "run": run.name, "parameters": dict(plan.parameters), "steps": rows})
         return 0
-    print(f"run {run.name}")
+    print(f"run {run.name}  {safe(as_written(plan))}")
     width = max(len(step.step) for step in steps)
     for step in steps:
         seconds = f"{step.record.wall_seconds:9.2f} s" if step.record else " " * 11
@@ -147,7 +148,13 @@ def _shell(arguments: argparse.Namespace) -> int:
     from preserve.operations.shell import shell  # noqa: PLC0415
 
     with Lines(quiet=True) as progress:
-        return shell(folder_of(arguments), settings_of(arguments), arguments.step, progress)
+        return shell(
+            folder_of(arguments),
+            settings_of(arguments),
+            arguments.step,
+            progress=progress,
+            say=lambda text: say(arguments, text),
+        )
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

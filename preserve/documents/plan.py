@@ -115,3 +115,12 @@ def _step(value: dict[str, Any]) -> PlannedStep:
             "resources": Resources(**value["resources"]),
         }
     )
+
+
+def as_written(plan: Plan) -> str:
+    """Give the parameters for people: ``low=60.0, categories=[barrel, endcap]``."""
+
+    def text(value: Value) -> str:
+        return f"[{', '.join(str(one) for one in value)}]" if isinstance(value, tuple) else str(value)
+
+    return ", ".join(f"{name}={text(value)}" for name, value in plan.parameters.items()) or "no parameters"

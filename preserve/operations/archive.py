@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -95,7 +96,7 @@ def archive(folder: Folder, settings: Settings, target: Path, choices: Choices, 
         try:
             run = _finished_run(folder, choices.run)
             _refuse_changed(folder, run.plan, hashes)
-            sources, notes = _code(folder, run.plan, choices.allow_dirty, scratch)
+            sources, notes = _code(folder, run, choices.allow_dirty, scratch)
             images = [] if "images" in choices.without else _images(folder, settings, run.plan, progress)
             sources |= _blobs(folder, images)
             contents = _contents(folder, run, choices.without)
@@ -213,20 +214,24 @@ def _analysis_files(folder: Folder, contents: Contents, hashes: HashMemory) -> S
     return found
 
 
-def _code(folder: Folder, plan: Plan, allow_dirty: bool, scratch: Path) -> tuple[Sources, list[str]]:
-    """Give the history of the code, and what of it was not committed."""
+def _code(folder: Folder, run: _Run, allow_dirty: bool, scratch: Path) -> tuple[Sources, list[str]]:
+    """Give the history of the code, and what of it was not committed when it was locked."""
+    plan = run.plan
     if plan.source is None:
         return {}, ["the analysis is not under git: the archive holds the files that steps read, without their history"]
     origin = read_origin(folder)
     if origin is not None:
         return {name: (origin.code[name], path) for name, path in origin.files.items()}, []
     made = (*plan.inputs, *folder.placed())
-    changed = uncommitted(folder.root, plan.source, plan.sources, not_code=made)
+    declared = pin_of_bytes(run.documents[WORKFLOW], executable=os.access(folder.workflow_file, os.X_OK))
+    files = {**plan.sources, folder.workflow_file.name: declared}
+    changed = uncommitted(folder.root, plan.source, files, not_code=made)
     if changed and not allow_dirty:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UserError(
             f"{changed[0]}{more} is not what commit {plan.source.commit[:12]} has",
-            hint="commit, then: preserve lock && preserve run; or store the changes as a patch: --allow-dirty",
+            hint="commit it, if it is not, then: preserve lock && preserve run; or store the changes as a patch: "
+            "--allow-dirty",
         )
     file = scratch / "code.bundle"
     bundle(folder.root, plan.source.commit, file)

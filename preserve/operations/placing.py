@@ -40,8 +40,12 @@ def _is_known_product(state: RunState, path: str) -> bool:
     return target.is_file() and not target.is_symlink() and state.store.path(state.hashes.pin(target)).exists()
 
 
-def place(state: RunState, record: Record) -> None:
-    """Put a step's products in their places in the analysis folder; what was edited by hand is kept aside."""
+def place(state: RunState, record: Record) -> int:
+    """Put a step's products in their places in the analysis folder; what was edited by hand is kept aside.
+
+    Give how many took the place of another run's.
+    """
+    exchanged = 0
     for product in record.products:
         target = state.folder.root / product.path
         pin = pin_of(product)
@@ -52,10 +56,13 @@ def place(state: RunState, record: Record) -> None:
                 continue
             if state.placed.get(product.path) != found.sha256:
                 _set_aside(state, product.path)
+            else:
+                exchanged += 1
         elif os.path.lexists(target):
             _set_aside(state, product.path)
         state.store.place(pin, target)
         state.placed[product.path] = pin.sha256
+    return exchanged
 
 
 def _set_aside(state: RunState, path: str) -> None:

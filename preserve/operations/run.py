@@ -13,11 +13,12 @@ from types import FrameType
 from typing import Self
 
 from preserve.documents import jsonform
-from preserve.documents.plan import Plan, PlannedStep
+from preserve.documents.plan import Plan, PlannedStep, as_written
 from preserve.documents.record import Artifact, EngineUsed, Record
 from preserve.documents.workflow import Value
 from preserve.errors import Interrupted, StepFailed, UserError
 from preserve.interfaces import Engine, LastingEngine, Progress
+from preserve.operations.failures import reasons_for_failure
 from preserve.operations.folder import Folder, Situation, look, materials, pin_of, write_file
 from preserve.operations.places import Settings, bring, choose_engine
 from preserve.operations.placing import place, refuse_strangers
@@ -114,8 +115,8 @@ def run_plan(
     refuse_strangers(state, state.plan)
     if options.dry_run:
         return _outcome(state, reasons, None)
-    for record in state.records.values():
-        place(state, record)
+    if exchanged := sum(place(state, record) for record in state.records.values()):
+        state.notes.append(f"{exchanged} products are those of an earlier run again ({as_written(state.plan)})")
     run_folder = None
     try:
         if reasons:
@@ -311,13 +312,15 @@ class _Interruption:
 
 
 def _failed(state: RunState, run_folder: Path) -> StepFailed:
-    lines = []
+    lines, hints = [], []
+    steps = {step.id: step for step in state.plan.steps}
     for name, record in state.failures.items():
+        printed = tail(run_folder / "logs" / name)
         lines.append(f"step {name} failed: {record.failure}")
         # the mark keeps a line from being a command to the CI that shows it (::set-output and the like)
-        lines += [f"    | {line}" for line in tail(run_folder / "logs" / name)]
-    first = next(iter(state.failures))
-    return StepFailed("\n".join(lines), hint=f"its whole output: preserve log {first}")
+        lines += [f"    | {line}" for line in printed]
+        hints += [*reasons_for_failure(state.folder.root, steps[name], record, printed), f"preserve log {name}"]
+    return StepFailed("\n".join(lines), hint="\n    ".join(hints))
 
 
 def tail(logs: Path, lines: int = 15) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +19,17 @@ from preserve.operations.places import Settings, bring, choose_engine
 from preserve.operations.run_step import WORK, lay_out
 
 
-def shell(folder: Folder, settings: Settings, step: str, progress: Progress) -> int:
+def shell(folder: Folder, settings: Settings, step: str, *, progress: Progress, say: Callable[[str], None]) -> int:
     """Open /bin/sh where ``step`` would run, with its environment; what is written there is thrown away.
 
+    Of a step with ``for_each`` without a job named, the first job is taken. ``say`` takes lines for the user.
+
     Raises:
-        UserError: there is no such step, or what it reads is not made yet.
+        UserError: there is no such step, what it reads is not made yet, or there is no terminal.
         MachineError: no engine.
     """
+    if not sys.stdin.isatty():
+        raise UserError("a shell needs a terminal", hint="to run something in a step's container, make it a step")
     hashes = folder.hashes()
     situation = look(folder, hashes, {})
     chosen = next((s for s in situation.plan.steps if step in (s.id, s.name)), None)
@@ -40,6 +46,8 @@ def shell(folder: Folder, settings: Settings, step: str, progress: Progress) -> 
     image = situation.plan.images[chosen.image]
     bring(image, folder, settings, progress)
     engine.load(image, folder.layout)
+    say(f"the container of {chosen.id}: what is written in it is thrown away; the step's own command is")
+    say(f"    {shlex.join(chosen.command)}")
     work = Path(tempfile.mkdtemp(dir=folder.state, prefix="shell-"))
     try:
         mounts = lay_out(chosen, {a.path: folder.root / a.path for a in read}, work / "step")

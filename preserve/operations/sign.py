@@ -10,7 +10,9 @@ from preserve.digest import Digest
 from preserve.documents import bag
 from preserve.documents.archive import TAG_FILES, TAG_MANIFEST
 from preserve.errors import DigestMismatch, UserError
+from preserve.interfaces import Silent
 from preserve.operations.places import Settings
+from preserve.operations.verify import Choices, require_intact, verify
 from preserve.stores.crate_writer import write_more
 from preserve.stores.crate_zip import CrateZip
 from preserve.stores.damage import Damaged, damaged
@@ -27,18 +29,30 @@ class Signed:
 
 
 def sign(archive: Path, key: Path, settings: Settings, *, target: Path | None = None) -> Signed:
-    """Add the signature of ``key`` to ``archive`` (written to ``target`` if given); the archive's id stays.
-
-    The ZIP's form and the tag files are checked before; what lies in data/ is not read: ``verify`` does that. A key
-    that has signed already is not asked to do so twice: nothing changes.
+    """Verify ``archive``, then add the signature of ``key`` (to ``target`` if given); the archive's id stays.
 
     Raises:
         UserError: there is no such archive, it is an unpacked one, or the key cannot sign.
-        DigestMismatch: the archive is damaged, or holds a signature of this key that is none of it.
+        DigestMismatch: the archive is damaged: nobody's name is put under that.
         MachineError: ssh-keygen is missing, or there is no room.
     """
     if archive.is_dir():
         raise UserError(f"{archive} is a folder", hint="sign the archive itself, the file NAME.crate.zip")
+    checks = Choices(search_path=settings.search_path)
+    require_intact(archive, verify(archive, checks, progress=Silent()), done="signed")
+    return add_signature(archive, key, settings, target=target)
+
+
+def add_signature(archive: Path, key: Path, settings: Settings, *, target: Path | None = None) -> Signed:
+    """Sign an archive whose payload was verified; its form and its tag files are checked here.
+
+    A key that has signed already is not asked to do so twice: nothing changes.
+
+    Raises:
+        UserError: there is no such archive, or the key cannot sign.
+        DigestMismatch: form or tag files are damaged, or a signature of this key is there that is none of it.
+        MachineError: ssh-keygen is missing, or there is no room.
+    """
     with CrateZip(archive) as store:
         data = _checked_manifest(store)
         made = signatures.sign(

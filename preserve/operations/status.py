@@ -27,8 +27,8 @@ class StepStatus:
     undeclared: tuple[str, ...] = ()
 
 
-def status(folder: Folder) -> tuple[Path, tuple[StepStatus, ...]]:
-    """Give the last run's folder and its steps in the order of the plan.
+def status(folder: Folder) -> tuple[Path, Plan, tuple[StepStatus, ...]]:
+    """Give the last run's folder, its plan, and its steps in the order of the plan.
 
     Raises:
         UserError: nothing has run here yet.
@@ -46,7 +46,7 @@ def status(folder: Folder) -> tuple[Path, tuple[StepStatus, ...]]:
             state = "waiting"
         lines = undeclared(run, record) if record is not None else ()
         steps.append(StepStatus(step=step.id, stage=step.stage, state=state, record=record, undeclared=lines))
-    return run, tuple(steps)
+    return run, plan, tuple(steps)
 
 
 def log(folder: Folder, step: str) -> tuple[Path, Path]:
@@ -61,6 +61,8 @@ def log(folder: Folder, step: str) -> tuple[Path, Path]:
             return found / "stdout", found / "stderr"
     _, plan = last_run(folder)
     names = sorted(s.id for s in plan.steps)
+    if step in names:
+        raise UserError(f"step {step} has not run yet", hint="run: preserve run")
     raise UserError(f"there is no log of a step {step!r}", hint=f"one of: {', '.join(names[:20])}")
 
 

@@ -93,6 +93,25 @@ def verify(path: Path, choices: Choices, *, progress: Progress) -> Verification:
         )
 
 
+def require_intact(path: Path, verification: Verification, *, done: str) -> None:
+    """Go no further with an archive that has findings; ``done`` is what was not done with it (run, signed).
+
+    Raises:
+        DigestMismatch: it is damaged, or not signed as required; the message has the first findings.
+    """
+    if verification.intact:
+        return
+    lines = [str(finding) for finding in verification.findings[:10]]
+    more = len(verification.findings) - len(lines)
+    if more > 0:
+        lines.append(f"and {more} more")
+    again, sign = "get the archive again from where it came from", "preserve verify --allowed-signers F says who signed"
+    raise DigestMismatch(
+        f"{path} is refused ({verification.trust}); nothing was {done}\n" + "\n".join(lines),
+        hint=again if verification.damaged else sign,
+    )
+
+
 def _findings(inspection: _Inspection) -> Iterator[Finding]:
     yield from inspection.store.check_form()
     yield from _hash_all(inspection)

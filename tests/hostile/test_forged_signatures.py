@@ -22,7 +22,7 @@ from preserve.errors import DigestMismatch
 from preserve.interfaces import Silent
 from preserve.operations.derived import is_executable, payload_files, pin_of_bytes, tag_files, tag_manifest
 from preserve.operations.places import Settings
-from preserve.operations.sign import sign as sign_archive
+from preserve.operations.sign import add_signature as sign_archive
 from preserve.operations.verify import Choices, verify
 from preserve.signatures import check, read_signature, sign
 from preserve.stores.crate_writer import Item, write_crate

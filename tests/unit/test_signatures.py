@@ -18,7 +18,8 @@ from preserve.documents import bag
 from preserve.documents.archive import TAG_FILES, TAG_MANIFEST
 from preserve.errors import DigestMismatch, MachineError, UserError
 from preserve.operations.places import Settings
-from preserve.operations.sign import sign as sign_archive
+from preserve.operations.sign import add_signature as sign_archive
+from preserve.operations.sign import sign as sign_verified
 from preserve.signatures import check, read_signature, sign
 from preserve.stores.crate_writer import Item, write_crate
 from preserve.stores.crate_zip import CrateZip
@@ -346,4 +347,4 @@ class TestInAnArchive:
     def test_an_unpacked_one(self, keys: Keys, tmp_path: Path) -> None:
         key = keys.key("alice")
         with pytest.raises(UserError, match="is a folder"):
-            sign_archive(tmp_path, key, Settings())
+            sign_verified(tmp_path, key, Settings())
