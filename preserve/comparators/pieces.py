@@ -15,6 +15,7 @@ from preserve.digest import Digest
 
 Piece = Mapping[str, Any]  # part of the content: a numpy array or a str, to be joined with those of the next pieces
 Pieces = Callable[[], Iterator[Piece]]
+SHORT = 64 << 20  # bytes: an array up to this length may be loaded rather than digested
 VALID = ":valid"  # a part of this ending (bool: which entries there are) is left out where all are true
 
 
@@ -68,9 +69,16 @@ def leaves_of_pieces(path: str, pieces: Pieces, limits: Limits) -> Iterator[Leaf
             yield Leaf(path=path + name, kind=kind, load=_loading(pieces, name), digest=part.digest())
 
 
+def leaf_of_pieces(path: str, pieces: Pieces) -> Leaf:
+    """Give the leaf of an array that is the only part, without a digest: it is read once, when it is compared."""
+    return Leaf(path=path, kind="num", load=_loading(pieces, ""))
+
+
 def _loading(pieces: Pieces, name: str) -> Callable[[], Any]:
     def load() -> Any:
         found = [piece[name] for piece in pieces() if name in piece]
+        if not found:
+            return np.zeros(0)
         if isinstance(found[0], str):
             return "".join(found)
         return np.concatenate(found) if found[0].ndim else found[0]

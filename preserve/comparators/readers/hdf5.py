@@ -13,7 +13,7 @@ import numpy as np
 from preserve.comparators.extras import library
 from preserve.comparators.leaves import Leaf, Limits, TooMuch, Unreadable
 from preserve.comparators.making import kept, number, opaque, text, unreadable
-from preserve.comparators.pieces import Piece, leaves_of_pieces
+from preserve.comparators.pieces import SHORT, Piece, leaf_of_pieces, leaves_of_pieces
 from preserve.comparators.trial import survive
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"  # at 0, or after a user block of 512, 1024, 2048 ... bytes
@@ -136,6 +136,9 @@ class _File:
         self._check_size(path, dataset)
         if self._attempt and not dataset.dtype.hasobject:  # plain numbers, which harm nobody once they are found
             yield text(f"{path}:chunks", str(dataset.id.get_num_chunks() if dataset.chunks else 0))
+            return
+        if dataset.nbytes <= SHORT and dataset.dtype.kind in "biufc":
+            yield leaf_of_pieces(path, lambda: self._pieces(path))
             return
         try:
             yield from leaves_of_pieces(path, lambda: self._pieces(path), self._limits)

@@ -12,7 +12,7 @@ import numpy as np
 from preserve.comparators.extras import library
 from preserve.comparators.leaves import Leaf, Limits, TooMuch
 from preserve.comparators.making import number, text, unreadable
-from preserve.comparators.pieces import VALID, Piece, leaves_of_pieces
+from preserve.comparators.pieces import SHORT, VALID, Piece, leaf_of_pieces, leaves_of_pieces
 from preserve.digest import Digest
 
 _PIECE = 16 << 20  # bytes unpacked at a time, or one basket if that is longer
@@ -38,7 +38,7 @@ def leaves_of_tree(
         inner = f"{path}/{name}"
         yield text(f"{inner}:title", str(branch.title))
         yield text(f"{inner}:type", str(branch.typename))
-        if not (attempt and isinstance(branch.interpretation, library("uproot", "root").AsDtype)):
+        if not (attempt and _is_plain(branch)):
             yield from _of_branch(inner, branch, read, limits)
 
 
@@ -54,6 +54,9 @@ def _of_branch(path: str, branch: Any, read: Callable[[int, int], bytes], limits
     if len(branch.branches):  # its own baskets only count what its branches hold
         yield _opaque(path, branch)
         return
+    if sum(sizes) <= SHORT and _is_plain(branch):
+        yield leaf_of_pieces(path, lambda: _pieces(branch, sizes, limits.depth))
+        return
     try:
         leaves = list(leaves_of_pieces(path, lambda: _pieces(branch, sizes, limits.depth), limits))
     except TooMuch:
@@ -61,6 +64,12 @@ def _of_branch(path: str, branch: Any, read: Callable[[int, int], bytes], limits
     except Exception:  # a type that uproot cannot interpret, whatever it raises
         leaves = [_opaque(path, branch)]
     yield from leaves
+
+
+def _is_plain(branch: Any) -> bool:
+    """Whether a branch has one number, or as many in each entry."""
+    interpretation = branch.interpretation
+    return isinstance(interpretation, library("uproot", "root").AsDtype) and interpretation.to_dtype.names is None
 
 
 def _check_baskets(path: str, branch: Any, read: Callable[[int, int], bytes], limits: Limits) -> list[int]:
