@@ -20,14 +20,14 @@ class Constructor(Protocol):
         """Make the engine; nothing is started, read or contacted yet."""
 
 
-def docker(*, host: str | None, cache: Path, program: str | None = None, search_path: str = "") -> LastingEngine:
+def docker_engine(*, host: str | None, cache: Path, program: str | None = None, search_path: str = "") -> LastingEngine:
     """Docker (or Podman's service) at ``host``, e.g. ``unix:///var/run/docker.sock`` (``None``: that one)."""
     from preserve.engines.docker import DockerEngine  # noqa: PLC0415 - 0.13 s that other engines need not pay
 
     return DockerEngine(host=host)
 
 
-def apptainer(
+def apptainer_engine(
     *,
     host: str | None = None,
     cache: Path,
@@ -41,4 +41,4 @@ def apptainer(
     return ApptainerEngine(cache=cache, form=form, program=program, search_path=search_path)
 
 
-BUILT_IN: Mapping[str, Constructor] = MappingProxyType({"docker": docker, "apptainer": apptainer})
+BUILT_IN: Mapping[str, Constructor] = MappingProxyType({"docker": docker_engine, "apptainer": apptainer_engine})

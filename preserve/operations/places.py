@@ -127,7 +127,7 @@ def engine_named(name: str, folder: Folder, settings: Settings) -> LastingEngine
     """
     cache = folder.state / "images" / "apptainer"
     if name == "apptainer" and settings.sif:
-        return engines.apptainer(cache=cache, form="sif", search_path=settings.search_path)
+        return engines.apptainer_engine(cache=cache, form="sif", search_path=settings.search_path)
     if name not in engines.BUILT_IN:
         raise UserError(f"there is no engine {name!r}", hint=f"one of: {', '.join(engines.BUILT_IN)}")
     return engines.BUILT_IN[name](

@@ -31,7 +31,7 @@ from conftest import PATH, ROOT, AsUser, TinyImage, _add, _json
 from preserve.digest import Digest, hash_file
 from preserve.documents.lockfile import ImagePin
 from preserve.documents.workflow import Resources
-from preserve.engines import BUILT_IN, apptainer, docker
+from preserve.engines import BUILT_IN, apptainer_engine, docker_engine
 from preserve.errors import DigestMismatch, MachineError
 from preserve.interfaces import Engine, Execution, Mount, RunRequest
 from preserve.oci import CONFIG, LAYER, MANIFEST, Layout
@@ -86,9 +86,9 @@ def bench(request: pytest.FixtureRequest, tiny_image: TinyImage) -> Iterator[Ben
 
         def make() -> Engine:
             if host is not None:
-                return docker(host=host, cache=Path(folder))
+                return docker_engine(host=host, cache=Path(folder))
             form = "sif" if kind == "apptainer-sif" else "folder"
-            return apptainer(cache=Path(folder) / "cache", search_path=PATH, form=form)
+            return apptainer_engine(cache=Path(folder) / "cache", search_path=PATH, form=form)
 
         engine = make()
         engine.load(tiny_image.pin, tiny_image.layout)
@@ -503,15 +503,16 @@ from pathlib import Path
 sys.path[:0] = json.loads(sys.argv[1])
 from preserve.digest import Digest
 from preserve.documents.lockfile import ImagePin
-from preserve.engines import apptainer, docker
+from preserve.engines import apptainer_engine, docker_engine
 from preserve.interfaces import RunRequest
 kind, host, cache, digests, command, label, interactive = json.loads(sys.argv[2])
 pin = ImagePin(reference="oci:tiny", platform="linux/amd64", manifest_digest=Digest(digests[0]),
                config_digest=Digest(digests[1]), diff_ids=())
 if kind == "docker":
-    engine = docker(host=host, cache=Path(cache))
+    engine = docker_engine(host=host, cache=Path(cache))
 else:
-    engine = apptainer(cache=Path(cache), search_path=sys.argv[3], form="sif" if kind == "apptainer-sif" else "folder")
+    form = "sif" if kind == "apptainer-sif" else "folder"
+    engine = apptainer_engine(cache=Path(cache), search_path=sys.argv[3], form=form)
 with open("/dev/null", "wb") as nowhere:
     request = RunRequest(image=pin, command=tuple(command), label=label, interactive=interactive)
     code = engine.run(request, stdout=nowhere, stderr=nowhere).exit_code

@@ -17,8 +17,7 @@ from conftest import PATH, ROOT, AsUser
 
 from preserve.digest import Digest
 from preserve.documents.lockfile import ImagePin, PackagePin
-from preserve.engines import apptainer as apptainer_engine
-from preserve.engines import docker as docker_engine
+from preserve.engines import apptainer_engine, docker_engine
 from preserve.errors import DigestMismatch, MachineError, UserError
 from preserve.interfaces import Engine, RunRequest
 from preserve.oci import Layout
