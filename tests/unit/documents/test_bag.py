@@ -118,7 +118,7 @@ def contents() -> Contents:
 
 def _record() -> Record:
     class Ended:
-        products = ()
+        materials = products = ()
         ended = "2026-01-31T23:59:59Z"
 
     return Ended()  # type: ignore[return-value]
