@@ -32,8 +32,8 @@ class Finding:
 class Verification:
     """All findings; ``signed_by`` are the principals of good signatures by allowed signers.
 
-    ``signatures`` counts what is in the archive, checked or not; ``archive_id`` is ``None`` where the file is so
-    damaged that it has none.
+    ``signatures`` counts what is in the archive, checked or not; ``signers_given``: somebody said who is allowed;
+    ``archive_id`` is ``None`` where the file is so damaged that it has none.
     """
 
     archive_id: Digest | None
@@ -41,6 +41,7 @@ class Verification:
     findings: tuple[Finding, ...]
     signed_by: tuple[str, ...] = ()
     signatures: int = 0
+    signers_given: bool = False
 
     @property
     def intact(self) -> bool:
@@ -59,7 +60,10 @@ class Verification:
             return "damaged"
         if self.signed_by:
             return f"intact, signed by {', '.join(self.signed_by)}"
-        return f"intact, {self.signatures} signatures not checked" if self.signatures else "intact, unsigned"
+        if not self.signatures:
+            return "intact, unsigned"
+        count = f"{self.signatures} signature{'s' if self.signatures > 1 else ''}"
+        return f"intact, {count}, none by an allowed signer" if self.signers_given else f"intact, {count} not checked"
 
     def to_json(self) -> dict[str, Any]:
         """Give the document that ``--json`` prints."""

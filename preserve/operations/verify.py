@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,6 +89,7 @@ def verify(path: Path, choices: Choices, *, progress: Progress) -> Verification:
             completeness=contents.completeness if contents else "unknown",
             findings=findings,
             signed_by=inspection.signed_by,
+            signers_given=choices.allowed_signers is not None,
             signatures=sum(name.startswith(SIGNATURES) for name in store.files()),
         )
 
@@ -113,10 +114,11 @@ def require_intact(path: Path, verification: Verification, *, done: str) -> None
 
 
 def _findings(inspection: _Inspection) -> Iterator[Finding]:
-    yield from inspection.store.check_form()
-    yield from _hash_all(inspection)
-    yield from _check_bag(inspection)
-    yield from _check_documents(inspection)
+    """Yield the faults; what only follows from one that was named is not named again."""
+    damage = (*inspection.store.check_form(), *_hash_all(inspection), *_check_bag(inspection))
+    yield from damage
+    named = {finding.path for finding in damage}
+    yield from (finding for finding in _check_documents(inspection, named) if finding.path not in named)
     yield from _check_signatures(inspection)
 
 
@@ -173,8 +175,11 @@ def _read_again(inspection: _Inspection, name: str) -> bytes:
     return data
 
 
-def _check_documents(inspection: _Inspection) -> Iterator[Finding]:
-    """Read plan, lock and records; check them, what they call for, and what is derived from them."""
+def _check_documents(inspection: _Inspection, named: Collection[str]) -> Iterator[Finding]:
+    """Read plan, lock and records; check them, what they call for, and what is derived from them.
+
+    ``named`` files are known to be damaged: with one of the payload among them there is nothing to derive from.
+    """
     store = inspection.store
     payload = {name: pin for name, pin in inspection.pins.items() if name.startswith(DATA)}
     try:
@@ -198,7 +203,8 @@ def _check_documents(inspection: _Inspection) -> Iterator[Finding]:
     if inspection.choices.deep:
         yield from layer_faults(store, images)
         yield from _check_code(inspection, contents)
-    yield from _check_derived(inspection, contents, images)
+    if not any(name.startswith(DATA) for name in named):
+        yield from _check_derived(inspection, contents, images)
 
 
 def _check_workflow(inspection: _Inspection, contents: Contents) -> Iterator[Finding]:
