@@ -19,6 +19,7 @@ _DECIMAL = r"[-+]?(?:(\d+\.\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\d+[eE][-
 _APART = re.compile(rf"(?<![\w.#]){_DECIMAL}(?![\w.#])")  # by itself: not a part of a name (x2, 16#FF, 1.2.3)
 _PACKED = re.compile(_DECIMAL)  # as SVG writes paths: M10-20L3.5
 _IN_MEMORY = 256 << 20  # bytes of a file that is read as a whole
+MOST_NAMES = 256 << 20  # characters of all paths: one long name may be a part of many
 _LEADING_ZERO = re.compile(r"[-+]?0\d")
 _EXACT_DIGITS = 15  # a whole number of so many digits is exactly one double
 _DOUBLE_DIGITS = 17  # and no double needs more
@@ -106,12 +107,16 @@ def kept(leaves: Iterator[Leaf], limits: Limits) -> Iterator[Leaf]:
     """Pass leaves on, each under a path of its own: the second of a name is ``name#2``.
 
     Raises:
-        TooMuch: there are more than ``limits.leaves``.
+        TooMuch: there are more than ``limits.leaves``, or their names together are too long.
     """
     seen: dict[str, int] = {}
+    length = 0
     for count, leaf in enumerate(leaves, 1):
+        length += len(leaf.path)
         if count > limits.leaves:
             raise TooMuch(f"more than {limits.leaves} parts")
+        if length > MOST_NAMES:
+            raise TooMuch(f"the names of its parts have more than {MOST_NAMES} characters")
         times = seen[leaf.path] = seen.get(leaf.path, 0) + 1
         yield leaf if times == 1 else replace(leaf, path=f"{leaf.path}#{times}")
 

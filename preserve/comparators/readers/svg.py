@@ -10,7 +10,7 @@ from typing import Any
 from xml.parsers import expat
 
 from preserve.comparators.leaves import Leaf, Limits, TooMuch, Unreadable
-from preserve.comparators.making import document, kept, number, numbers_apart, read_bytes, text
+from preserve.comparators.making import MOST_NAMES, document, kept, number, numbers_apart, read_bytes, text
 
 # Attributes that are numbers, perhaps with letters between: a tolerance can be given for them.
 _SHAPES = ("d", "points", "transform", "viewBox")
@@ -60,6 +60,7 @@ class _Reading:
         self._limits = limits
         self._elements: list[_Element] = []
         self._open: list[_Element] = []
+        self._named = 0
         self._comments: list[str] = []
 
     def of(self, content: bytes) -> Iterator[Leaf]:
@@ -91,6 +92,9 @@ class _Reading:
                 parent.children += 1  # over all kinds: what comes later is drawn above
                 parent.words.append(_CHILD)
                 path += f"[{parent.children}]"
+        self._named += len(path)
+        if self._named > MOST_NAMES:
+            raise TooMuch(f"the names of its elements have more than {MOST_NAMES} characters")
         self._elements.append(_Element(path, tag, attributes))
         self._open.append(self._elements[-1])
 

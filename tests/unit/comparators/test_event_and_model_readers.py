@@ -153,6 +153,11 @@ def test_pyhf_hostile(hostile: str) -> None:
     assert judged("workspace.json", json.dumps(MODEL), hostile).passed is False
 
 
+def test_pyhf_with_a_long_name_above_many_numbers() -> None:
+    hostile = {"channels": [], "samples": {"n" * 3_000_000: {str(number): number for number in range(1000)}}}
+    assert judged("workspace.json", json.dumps(MODEL), json.dumps(hostile)).verdict == UNCOMPARABLE
+
+
 HEPMC = """\
 HepMC::Version 3.02.05
 HepMC::Asciiv3-START_EVENT_LISTING

@@ -159,6 +159,11 @@ class TestSvg:
         assert old in self.TEXT
         assert judged("a.svg", self.TEXT, self.TEXT.replace(old, new)).verdict == verdict
 
+    def test_a_long_name_above_many_elements(self) -> None:
+        long = "g" * 3_000_000
+        hostile = f"<svg><{long}>{'<a/>' * 1000}</{long}></svg>"
+        assert judged("a.svg", self.TEXT, hostile).verdict == UNCOMPARABLE
+
     @pytest.mark.parametrize(
         "hostile",
         [
