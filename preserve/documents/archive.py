@@ -65,8 +65,11 @@ def archived_names(paths: Iterable[str]) -> dict[str, str]:
     taken: set[str] = set()
     for path in sorted(set(paths)):
         name = _UNFIT.sub(lambda found: b"=%02X" % found[0][0], path.encode()).decode("ascii")
+        digest = Digest.of(path.encode())
         if len(name) > MAX_NAME - 40 or name.casefold() in taken:
-            name = f"{name[: MAX_NAME - 60]}={Digest.of(path.encode()).short}"
+            name = f"{name[: MAX_NAME - 60]}={digest.short}"
+        if name.casefold() in taken:  # somebody looked for two paths whose digests begin alike
+            name = f"{name[: MAX_NAME // 2]}={digest.hex}"
         taken.add(name.casefold())
         names[path] = name
     return names

@@ -31,6 +31,7 @@ def faults_of_plan(plan: Plan) -> Iterator[str]:
         yield "it has no step"
     yield from _of_names(plan)
     yield from _of_paths(plan)
+    yield from _of_repositories(plan)
     for step in plan.steps:
         yield from (f"step {step.id!a}: {fault}" for fault in _of_step(plan, step))
     yield from _of_order(plan)
@@ -68,6 +69,18 @@ def _of_paths(plan: Plan) -> Iterator[str]:
             yield f"{other!a} stands twice among what it reads and makes"
         elif other.startswith(one.rstrip("/") + "/"):
             yield f"{other!a} lies in {one!a}, which is a file or a product of its own"
+
+
+def _of_repositories(plan: Plan) -> Iterator[str]:
+    """A folder with these three is a repository to git, whose settings name programs to be run."""
+    inside: dict[str, set[str]] = {}
+    for path in (*plan.inputs, *plan.sources, *(path for step in plan.steps for path in step.outputs)):
+        parts = path.casefold().rstrip("/").split("/")
+        for depth, part in enumerate(parts):
+            inside.setdefault("/".join(parts[:depth]), set()).add(part)
+    for folder, names in inside.items():
+        if {"head", "objects", "refs"} <= names:
+            yield f"its files would make a git repository of {folder or 'the analysis folder'}"
 
 
 def _of_step(plan: Plan, step: PlannedStep) -> Iterator[str]:

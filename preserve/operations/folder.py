@@ -83,7 +83,7 @@ class Folder:
         """Keep other commands that write from this folder; the kernel frees it when a process dies.
 
         Raises:
-            UserError: another run holds it.
+            MachineError: another command holds it.
         """
         with (self.state / "busy").open("a+") as stream:
             try:

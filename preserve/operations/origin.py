@@ -38,6 +38,7 @@ def read_origin(folder: Folder) -> Origin | None:
 
     Raises:
         UserError: the note is damaged.
+        DigestMismatch: it names no archive.
     """
     note = folder.state / "origin.json"
     if not note.exists():
@@ -45,7 +46,7 @@ def read_origin(folder: Folder) -> Origin | None:
     value = jsonform.load(note.read_bytes(), str(note), schema=SCHEMA)
     files = {name: code_file(folder, name) for name in (BUNDLE, PATCH) if code_file(folder, name).exists()}
     return Origin(
-        archive_id=Digest(value["archive_id"]),
+        archive_id=Digest(str(value.get("archive_id"))),
         files=files,
         code={name: replace(hash_file(path), executable=False) for name, path in files.items()},
     )

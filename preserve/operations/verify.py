@@ -42,6 +42,8 @@ from preserve.stores.image_graph import archived_images, layer_faults
 from preserve.stores.unpacked import UnpackedArchive
 from preserve.stores.unpacking import hashed
 
+MAX_SIGNATURES = 100  # each costs a process or two of ssh-keygen
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
@@ -279,12 +281,17 @@ def _check_signatures(inspection: _Inspection) -> Iterator[Finding]:
     """Check each signature over the tag manifest; whose it is matters only if allowed signers are named."""
     store, choices = inspection.store, inspection.choices
     names = [name for name in store.files() if name.startswith(SIGNATURES)]
+    if len(names) > MAX_SIGNATURES:
+        yield Finding(path=SIGNATURES, problem=f"has more than {MAX_SIGNATURES} signatures: the rest is not looked at")
     signers = []
-    for name in names if TAG_MANIFEST in store.files() else ():
+    for name in names[:MAX_SIGNATURES] if TAG_MANIFEST in store.files() else ():
         try:
+            signature = _read_again(inspection, name)
+            if (expected := signatures.read_signature(signature).name) != name:
+                yield Finding(path=name, problem="is not named after its key", expected=expected)
             found = signatures.check(
                 _read_again(inspection, TAG_MANIFEST),
-                _read_again(inspection, name),
+                signature,
                 choices.allowed_signers,
                 search_path=choices.search_path,
             )
