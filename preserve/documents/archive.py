@@ -174,13 +174,19 @@ def contents_of(
 
 def is_result(plan: Plan, path: str) -> bool:
     """Whether a product is (a file of) a declared result."""
-    return rule_of(plan, path) is not None
+    return result_of(plan, path) is not None
+
+
+def result_of(plan: Plan, path: str) -> str | None:
+    """Give the entry under ``results:`` that a product belongs to: itself, else the innermost folder around it."""
+    folders = (path[: end + 1] for end, sign in reversed(tuple(enumerate(path))) if sign == "/")
+    return next((name for name in (path, *folders) if name in plan.results), None)
 
 
 def rule_of(plan: Plan, path: str) -> str | None:
     """Give the rule (canonical JSON) by which a product is judged; ``None``: it is no result."""
-    folders = (path[: end + 1] for end, sign in enumerate(path) if sign == "/")
-    return next((plan.results[name] for name in (path, *folders) if name in plan.results), None)
+    result = result_of(plan, path)
+    return None if result is None else plan.results[result]
 
 
 def expected_files(contents: Contents) -> dict[str, FilePin]:

@@ -13,6 +13,7 @@ from preserve.comparators.comparing import FileFacts, Sides, compare_files
 from preserve.comparators.judging import Compared, judge, refuse_idle_rules
 from preserve.comparators.leaves import Limits
 from preserve.digest import FilePin
+from preserve.documents.archive import result_of, rule_of
 from preserve.documents.comparison import Judged
 from preserve.documents.plan import Plan
 from preserve.documents.policy import Policy, read_policy
@@ -87,10 +88,7 @@ def declared_policy(plan: Plan, path: str) -> tuple[str, Policy]:
     Raises:
         UserError: the policy cannot be read.
     """
-    if path in plan.results:
-        return path, read_policy(plan.results[path])
-    folder = next((name for name in plan.results if name.endswith("/") and path.startswith(name)), None)
-    return folder or path, read_policy(plan.results[folder] if folder else None)
+    return result_of(plan, path) or path, read_policy(rule_of(plan, path))
 
 
 def refuse_rules_for_nothing(plan: Plan, recorded: Mapping[str, Version]) -> None:
