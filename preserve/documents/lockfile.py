@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from preserve.digest import Digest
@@ -59,12 +59,16 @@ class SourcePin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """preserve.lock. ``epoch`` (seconds since 1970, UTC) is the SOURCE_DATE_EPOCH that steps see."""
+    """preserve.lock. ``epoch`` (seconds since 1970, UTC) is the SOURCE_DATE_EPOCH that steps see.
+
+    ``recipes`` gives, by the image's name, the digest of the recipe of which the image was built.
+    """
 
     images: Mapping[str, ImagePin]
     inputs: Mapping[str, InputPin]
     source: SourcePin | None
     epoch: int
+    recipes: Mapping[str, Digest] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Give the file's bytes: the same lock gives the same bytes."""
@@ -84,6 +88,7 @@ def read_lock(data: bytes, file: str) -> Lock:
             inputs={path: _input_pin(pin) for path, pin in value["inputs"].items()},
             source=None if value["source"] is None else SourcePin(**value["source"]),
             epoch=value["epoch"],
+            recipes={name: Digest(digest) for name, digest in value.get("recipes", {}).items()},
         )
         return typed(lock)
     except (KeyError, TypeError, ValueError, AttributeError, PreserveError) as error:
@@ -107,6 +112,8 @@ def _input_pin(value: Mapping[str, Any]) -> InputPin:
 
 
 def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    if not value["recipes"]:
+        del value["recipes"]
     for pin in value["images"].values():
         if not pin["packages"]:
             del pin["packages"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from preserve.digest import FilePin
+from preserve.digest import Digest, FilePin
 from preserve.documents.lockfile import Lock, read_lock
 from preserve.documents.plan import Plan, PlannedStep
 from preserve.documents.planning import Draft, make_plan
@@ -21,6 +21,9 @@ from preserve.errors import DigestMismatch, MachineError, UserError
 from preserve.sources import Sources, read_sources
 from preserve.stores.hashes import HashMemory
 from preserve.stores.objects import ObjectStore
+from preserve.transports.recipe.folder import recipe_digest
+
+PLATFORM = "linux/amd64"  # of the images that are resolved and built
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,12 +167,38 @@ def look(folder: Folder, hashes: HashMemory, parameters: Mapping[str, Value]) ->
     """
     workflow, lock = folder.workflow(), folder.lock()
     sources = folder.sources(workflow)
+    _refuse_changed_recipes(folder, workflow, lock)
     draft = make_plan(workflow, lock, tracked=sources.tracked, parameters=parameters)
     pins = {path: _pin(folder, hashes, path) for path in draft.sources}
     plan = draft.pinned(pins)
     inputs = {path: _checked(folder, hashes, path, plan) for path in _used_inputs(draft, plan)}
     documents = {"preserve.yaml": workflow.data, "preserve.lock": folder.lock_file.read_bytes()}
     return Situation(plan=plan, documents=documents, pins={**pins, **inputs})
+
+
+def recipes_of(folder: Folder, workflow: Workflow) -> dict[str, Digest]:
+    """Give the digests of the recipes that are in the folder, by the names of their images.
+
+    Raises:
+        UserError: a recipe is faulty.
+    """
+    builds = {name: image.build for name, image in workflow.images.items() if image.build is not None}
+    return {
+        name: recipe_digest(folder.root / build, build, PLATFORM)
+        for name, build in builds.items()
+        if (folder.root / build).is_dir()  # a replayed archive's folder has the images, but not their recipes
+    }
+
+
+def _refuse_changed_recipes(folder: Folder, workflow: Workflow, lock: Lock) -> None:
+    if not lock.recipes:
+        return
+    for name, digest in recipes_of(folder, workflow).items():
+        if lock.recipes.get(name, digest) != digest:
+            raise UserError(
+                f"the recipe {workflow.images[name].build} of image {name} changed since it was locked",
+                hint="run: preserve lock",
+            )
 
 
 def _used_inputs(draft: Draft, plan: Plan) -> tuple[str, ...]:

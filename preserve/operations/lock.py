@@ -22,12 +22,10 @@ from preserve.documents.planning import expand, image_reference
 from preserve.documents.workflow import ImageSource, InputSource, Workflow
 from preserve.errors import DigestMismatch, Interrupted, MachineError, PreserveError, UserError
 from preserve.interfaces import Progress
-from preserve.operations.folder import Folder, write_file
+from preserve.operations.folder import PLATFORM, Folder, recipes_of, write_file
 from preserve.operations.places import Settings, transport_for
 from preserve.sources import Sources, differs
 from preserve.stores.hashes import HashMemory
-
-PLATFORM = "linux/amd64"
 
 
 def lock(
@@ -60,6 +58,7 @@ def lock(
         try:
             made = Lock(
                 images=_images(workflow, earlier, folder, settings, update, progress),
+                recipes=recipes_of(folder, workflow),
                 inputs=_inputs(workflow, folder, hashes, held, progress),
                 source=_source(folder, sources, earlier),
                 epoch=earlier.epoch if earlier is not None and update is None else sources.epoch,

@@ -50,6 +50,13 @@ def context_digest(folder: Path, platform: str) -> Digest:
     return Digest.of(f"{tree} {platform}".encode())
 
 
+def recipe_digest(folder: Path, name: str, platform: str) -> Digest:
+    """Digest of a recipe as its author wrote it, whatever builds it; see ``read_folder`` for what may be raised."""
+    if is_dockerfile(folder):
+        return context_digest(folder, platform)
+    return read_folder(folder, name).digest(platform, builder="")
+
+
 def read_folder(folder: Path, name: str) -> RecipeFolder:
     """Read the recipe of the folder that preserve.yaml calls ``name``.
 

@@ -12,11 +12,11 @@ FROZEN = {
     "preserve/archive/1": {
         "CITATION.cff": "71514fb8d79e",
         "README.md": "41746b229a2a",
-        "bag-info.txt": "42cb017d6903",
+        "bag-info.txt": "ae977852d6e0",
         "bagit.txt": "1712ecfb074b",
         "data/replay.sh": "2b97d08153ac",
-        "manifest-sha256.txt": "e9cd956766a2",
-        "ro-crate-metadata.json": "fd9a0cee7f71",
+        "manifest-sha256.txt": "bbae6b6b1ff8",
+        "ro-crate-metadata.json": "75735ad4e581",
         "ro-crate-preview.html": "6443fb5e989a",
     }
 }
