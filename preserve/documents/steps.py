@@ -31,6 +31,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TAKEN = ("parameters", "inputs", "outputs", "cpus")
 _PATH_KINDS = ("parameter", "name")
+_COMMENT = re.compile(r"[ \t]#")
+_WINDOW = 200  # characters behind a script in which a comment is looked for: a line may hold all steps of a file
 # Other tools' ways to write a parameter: ${parameters.low} and {{ parameters.low }}.
 _OTHER_BRACES = re.compile(r"\$\{ *parameters\.([\w-]+) *\}|(?<!\$)\{\{ *parameters\.([\w-]+) *\}\}")
 
@@ -88,20 +90,31 @@ def _step(node: Node, context: _Context) -> StepDeclaration:
     )
     if isinstance(outputs := found.get("outputs"), ListNode) and not outputs.items:
         faults.add(outputs, "a step without outputs", "name the files it makes: without a product it is never done")
-    _check_comment(found.get("run"), context)
+    _check_comment(node, found.get("run"), context)
     _check_step(step, context)
     return step
 
 
-def _check_comment(run: Node | None, context: _Context) -> None:
-    """Note a one-line script that YAML cuts at " #": its author may have meant the sign for a program."""
+def _check_comment(step: Node, run: Node | None, context: _Context) -> None:
+    """Note a script without "|" that YAML cuts at " #": its author may have meant the sign for a program."""
     if not isinstance(run, ScalarNode) or run.style:
         return
-    source = context.lines[run.line - 1][run.column - 1 :]
-    rest = source.removeprefix(run.text)
-    if rest != source and rest.lstrip().startswith("#"):
-        place = Position(line=run.line, column=run.column + len(run.text) + len(rest) - len(rest.lstrip()))
-        context.faults.add(place, 'the script ends before this "#": in YAML a comment begins here', SCRIPT_HINT)
+    for number in range(run.line, len(context.lines) + 1):
+        line = context.lines[number - 1]
+        start = run.column - 1 if number == run.line else _first_sign(line)
+        if number > run.line and start < min(step.column, len(line)):
+            return  # the next key
+        found = _COMMENT.search(line, start, start + len(run.text) + _WINDOW)
+        written = line[start : found.start()].rstrip() if found else ""
+        if found and written and run.text.endswith(written):  # else it stands behind something else than the script
+            place = Position(line=number, column=found.end())
+            context.faults.add(place, 'the script ends before this "#": in YAML a comment begins here', SCRIPT_HINT)
+            return
+
+
+def _first_sign(line: str) -> int:
+    """Where the line's first character stands that is no space; its length if there is none."""
+    return next((at for at, sign in enumerate(line) if sign != " "), len(line))
 
 
 def _name(node: Node | None, faults: Faults) -> str:
@@ -244,8 +257,7 @@ def _positions(found: Mapping[str, Node], context: _Context) -> dict[str, Positi
 def _start_of_text(node: ScalarNode, lines: tuple[str, ...]) -> Position | None:
     """Where a text begins in the file, if its lines are lines of the file: a literal block, or one plain line."""
     if not node.style:
-        source = lines[node.line - 1][node.column - 1 :]
-        return _at(node) if source.startswith(node.text) else None
+        return _at(node) if lines[node.line - 1].startswith(node.text, node.column - 1) else None
     if node.style != "|":
         return None
     for number, line in enumerate(node.text.split("\n")):

@@ -306,7 +306,11 @@ _SYNTAX = (
         "begin all entries of a list or mapping in one column",
     ),
     ("did not find expected", "this does not fit the lines above", "look for an unclosed quote or bracket, or a shift"),
-    ("could not find expected ':'", 'a key without ":"', 'write "key: value"; check the indentation of a script above'),
+    (
+        "could not find expected ':'",
+        'a key without ":"',
+        'write "key: value"; if this is a line of a script, indent it more than its "run: |"',
+    ),
     ("expected ',' or ']'", "the list [ … ] is not closed", "put a comma or ] here, and quotes around special signs"),
     (
         "expected ',' or '}'",
@@ -338,6 +342,9 @@ def _note_syntax(error: yaml.YAMLError, text: str, faults: Faults) -> None:
     opened = getattr(error, "context_mark", None)
     if "is not closed" in message and opened is not None:
         message = f"{message} (opened in line {opened.line + 1})"
+        if opened.line + 1 < place.line:  # the bracket is to blame, not this line
+            faults.add(place, message, hint)
+            return
     lines = text.splitlines()
     line = lines[place.line - 1] if place.line <= len(lines) else ""
     faults.add(place, *_fitting(message, hint, line))

@@ -21,9 +21,10 @@ SCHEMA = json.loads(resources.files("preserve.documents").joinpath("preserve.sch
 
 # Faults of YAML itself: there is no value that a schema could judge.
 NOT_READABLE = {
-    "alias", "anchor", "bracket-open", "bytes-control", "bytes-not-utf8", "colon-in-text", "directive",
-    "document-second", "escape-unknown", "expression-in-flow", "indentation", "key-twice", "key-without-colon",
-    "merge-key", "nesting", "quote-open", "script-colon", "script-quote", "special-sign", "tab", "tag",
+    "alias", "anchor", "bracket-open", "bracket-open-above-run", "bytes-control", "bytes-not-utf8", "colon-in-text",
+    "directive", "document-second", "escape-unknown", "expression-in-flow", "indentation", "key-twice",
+    "key-without-colon", "merge-key", "nesting", "quote-open", "script-colon", "script-quote", "special-sign", "tab",
+    "tag",
 }  # fmt: skip
 # What needs other parts of the file, the repository's files, or arithmetic.
 NOT_EXPRESSIBLE = {
@@ -33,7 +34,7 @@ NOT_EXPRESSIBLE = {
     "folder-without-slash", "for-each-collide", "for-each-not-list", "image-capitals",
     "image-reference-inline", "image-scheme", "image-undeclared", "image-unused", "input-nobody",
     "output-inside-folder", "output-is-tracked", "output-tracked", "output-twice", "pattern-nothing", "pattern-range",
-    "script-comment", "stage-later", "step-name-twice", "for-each-twice", "infinite",
+    "script-comment", "script-comment-below", "stage-later", "step-name-twice", "for-each-twice", "infinite",
 }  # fmt: skip
 FAULTY = sorted(path.stem for path in (DATA / "faulty").glob("*.yaml"))
 
