@@ -30,8 +30,11 @@ class Block:
     text: str
 
 
-def blocks(page: str) -> list[Block]:
+def blocks(page: str, section: str = "") -> list[Block]:
+    """The blocks of a page, or of one section of it."""
     text = (GUIDES / page).read_text(encoding="utf-8")
+    if section:
+        text = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
     return [Block(file=m["file"], kind=m["kind"], text=m["text"]) for m in BLOCK.finditer(text)]
 
 
@@ -43,8 +46,8 @@ class Reader:
     environment: dict[str, str]
     printed: str = ""
 
-    def follow(self, page: str) -> None:
-        for block in blocks(page):
+    def follow(self, page: str, section: str = "") -> None:
+        for block in blocks(page, section):
             if block.file is not None:
                 (self.folder / block.file).write_text(block.text)
             elif block.kind == "sh":
@@ -119,6 +122,23 @@ def test_what_to_do_with_an_archive(written: Reader, tmp_path: Path) -> None:
     user.follow("archives.md")
     assert user.enter("git -C my-analysis status --short") == ""
     assert user.enter("git -C my-analysis log --format=%s").splitlines()[-1] == "Start"
+
+
+@pytest.mark.docker
+@pytest.mark.apptainer
+def test_code_that_was_not_committed_comes_back_too(written: Reader, tmp_path: Path) -> None:
+    """The same way back, of an archive with a patch: a file that steps read, and one that only git knows."""
+    user = reader(tmp_path / "got", "")
+    user.environment |= {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    author = shutil.copytree(written.folder, user.folder / "author", symlinks=True)
+    for name, old, new in (("code/mean.awk", " GeV,", " GeV from"), (".gitignore", "/results/", "/results/\n/notes/")):
+        (author / name).write_text((author / name).read_text().replace(old, new))
+    user.enter("preserve run -q -C author")
+    user.enter("preserve archive -q -C author --allow-dirty -o masses.crate.zip")
+    user.follow("archives.md", "I lost my folder")
+    user.enter("cd my-analysis")
+    assert "GeV from 3 entries" in user.enter("cat results/masses.txt")
+    assert "/notes/" in user.enter("cat .gitignore").splitlines()
 
 
 def test_the_complaints_on_the_page_are_those_that_are_made() -> None:
