@@ -23,11 +23,11 @@ def diff(arguments: argparse.Namespace) -> int:
     if arguments.json:
         tell(comparison.to_json())
     else:
-        show_comparison(arguments, comparison)
+        show_comparison(arguments, comparison, replayed=False)
     return 0 if comparison.passed else 1
 
 
-def show_comparison(arguments: argparse.Namespace, comparison: Comparison) -> None:
+def show_comparison(arguments: argparse.Namespace, comparison: Comparison, *, replayed: bool = True) -> None:
     """Print it for a person: only the verdict with --quiet, all leaves with --verbose."""
-    lines = verdict_lines(comparison, all_leaves=arguments.verbose)
+    lines = verdict_lines(comparison, all_leaves=arguments.verbose, replayed=replayed)
     print("\n".join(safe(line) for line in (lines[-1:] if arguments.quiet else lines)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from preserve.documents.comparison import Change
+from preserve.documents.plan import Plan, shown_value
 from preserve.documents.record import Artifact, Record
 
 NONE = "none"
@@ -20,6 +21,24 @@ def changes(recorded: Mapping[str, Record], found: Mapping[str, Record]) -> tupl
         Change(steps=tuple(names), what=what, recorded=before, found=after)
         for (what, before, after), names in steps.items()
     )
+
+
+def changed_plan(recorded: Plan, found: Plan) -> tuple[Change, ...]:
+    """Compare what two plans start from: parameters, input data and files of the repository."""
+    before, after = _start(recorded), _start(found)
+    return tuple(
+        Change(steps=(), what=what, recorded=before.get(what, NONE), found=after.get(what, NONE))
+        for what in dict.fromkeys((*before, *after))
+        if before.get(what) != after.get(what)
+    )
+
+
+def _start(plan: Plan) -> dict[str, str]:
+    return {
+        **{f"parameter {name}": shown_value(value) for name, value in plan.parameters.items()},
+        **{f"input {path}": pin.sha256 for path, pin in plan.inputs.items()},
+        **{f"input {path}": pin.sha256 for path, pin in plan.sources.items()},
+    }
 
 
 def beginnings(recorded: Mapping[str, Record], found: Mapping[str, Record]) -> tuple[str, ...]:

@@ -119,8 +119,9 @@ def _step(value: dict[str, Any]) -> PlannedStep:
 
 def as_written(plan: Plan) -> str:
     """Give the parameters for people: ``low=60.0, categories=[barrel, endcap]``."""
+    return ", ".join(f"{name}={shown_value(value)}" for name, value in plan.parameters.items()) or "no parameters"
 
-    def text(value: Value) -> str:
-        return f"[{', '.join(str(one) for one in value)}]" if isinstance(value, tuple) else str(value)
 
-    return ", ".join(f"{name}={text(value)}" for name, value in plan.parameters.items()) or "no parameters"
+def shown_value(value: Value) -> str:
+    """Give a parameter's value for people."""
+    return f"[{', '.join(str(one) for one in value)}]" if isinstance(value, tuple) else str(value)

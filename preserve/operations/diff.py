@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from preserve.documents.changes import beginnings, changes
-from preserve.documents.comparison import Comparison
+from preserve.documents.changes import beginnings, changed_plan, changes
+from preserve.documents.comparison import Change, Comparison
 from preserve.documents.policy import Policy, read_policies
 from preserve.errors import UserError
 from preserve.operations.causes import causes
@@ -35,10 +35,15 @@ def diff(recorded: Path, found: Path, folder: Folder, *, policy: Path | None = N
         results = judged([without_dumpers(pair) for pair in pairs])
     return Comparison(
         results=results,
-        changes=changes(one.records, other.records) if one.records and other.records else (),
+        changes=_changes(one, other),
         begins_in=beginnings(one.records, other.records),
         causes=causes(results, one.probe or other.probe),
     )
+
+
+def _changes(one: Side, other: Side) -> tuple[Change, ...]:
+    start = changed_plan(one.plan, other.plan) if one.plan and other.plan else ()
+    return start + (changes(one.records, other.records) if one.records and other.records else ())
 
 
 def _policies(file: Path | None) -> Mapping[str, Policy]:

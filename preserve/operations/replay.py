@@ -11,7 +11,7 @@ from pathlib import Path
 
 from preserve.digest import FilePin, hash_file
 from preserve.documents.archive import BUNDLE, DATA, OCI, PATCH, Contents, is_result
-from preserve.documents.changes import beginnings, changes
+from preserve.documents.changes import beginnings, changed_plan, changes
 from preserve.documents.comparison import Comparison, Judged
 from preserve.documents.lockfile import InputPin, Lock
 from preserve.documents.plan import Plan, PlannedStep
@@ -317,7 +317,7 @@ def _compared(opened: Opened, outcome: Outcome, results: tuple[Judged, ...]) -> 
     before = opened.contents.records
     return Comparison(
         results=results,
-        changes=changes(before, {**before, **outcome.records}),
+        changes=changed_plan(opened.contents.plan, outcome.plan) + changes(before, {**before, **outcome.records}),
         begins_in=beginnings(before, outcome.records),
         causes=causes(results, archived_probe(opened)),
     )

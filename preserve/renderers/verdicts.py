@@ -12,25 +12,30 @@ LEAVES = 8  # leaves shown of a result
 CHANGES = 20
 SHOWN = 60  # characters of a text
 SYMBOLS = {True: "ok", False: "NOT OK"}
+REPLAYED = {True: "reproduced", False: "NOT reproduced"}
+COMPARED = {True: "as required", False: "NOT as required"}
 
 
-def verdict_lines(comparison: Comparison, *, all_leaves: bool = False) -> list[str]:
-    """Give the lines: each result, what differs in it, and the verdict over all."""
+def verdict_lines(comparison: Comparison, *, all_leaves: bool = False, replayed: bool = True) -> list[str]:
+    """Give the lines: each result, what differs in it, and the verdict over all; ``replayed``: one is of a replay."""
     results = sorted(comparison.results, key=_worst_first)
     width = max((len(result.path) for result in results), default=0)
     lines = []
     for result in results:
-        lines += [_result(result, width), *_details(result, None if all_leaves else LEAVES)]
+        lines += [
+            _result(result, width, judged=not comparison.recast),
+            *_details(result, None if all_leaves else LEAVES),
+        ]
     if any(result.verdict != "identical" for result in results):
         lines += explanation_lines(comparison)
-    return [line.replace("\n", "\\n") for line in (*lines, summary(comparison))]
+    return [line.replace("\n", "\\n") for line in (*lines, summary(comparison, replayed=replayed))]
 
 
-def summary(comparison: Comparison) -> str:
+def summary(comparison: Comparison, *, replayed: bool = True) -> str:
     """Give the last line."""
     if comparison.recast:
         return "verdict: recast (something was replaced: this says nothing about reproduction)"
-    judgement = "reproduced" if comparison.passed else "NOT reproduced"
+    judgement = (REPLAYED if replayed else COMPARED)[comparison.passed]
     return f"verdict: {comparison.verdict}: {judgement}"
 
 
@@ -50,8 +55,8 @@ def _worst_first(result: Judged) -> tuple[bool, int, str]:
     return result.passed, -badness(result.verdict), result.path
 
 
-def _result(result: Judged, width: int) -> str:
-    judgement = f"required: {result.required}; {SYMBOLS[result.passed]}"
+def _result(result: Judged, width: int, *, judged: bool) -> str:
+    judgement = f"required: {result.required}" + (f"; {SYMBOLS[result.passed]}" if judged else "")
     return f"  {result.path:{width}}  {result.verdict:12} ({judgement}; read as {result.reader})"
 
 
@@ -127,4 +132,5 @@ def _short(text: str, most: int) -> str:
 
 def _change(change: Change) -> str:
     steps = ", ".join(change.steps[:4]) + (f" and {len(change.steps) - 4} more" if len(change.steps) > 4 else "")
-    return f"{change.what}: {_short(change.recorded, 200)} → {_short(change.found, 200)} ({steps})"
+    where = f" ({steps})" if steps else ""
+    return f"{change.what}: {_short(change.recorded, 200)} → {_short(change.found, 200)}{where}"

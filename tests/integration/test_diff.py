@@ -55,7 +55,8 @@ class TestRunsAndArchives:
             }
             [row] = by_path[SUM]["facts"]["differences"]
             assert row["numbers"]["worst"] == [{"at": [0], "recorded": 12.0, "found": 18.0}]
-            assert [(change["what"], change["steps"]) for change in document["changes"]] == [("command", ["scaled"])]
+            told = [(change["what"], change["steps"]) for change in document["changes"]]
+            assert told == [("parameter scale", []), ("command", ["scaled"])]
             assert document["begins_in"] == ["scaled"]
 
     def test_a_product_that_the_store_has_lost(self, author: Session, recorded: Recorded) -> None:
@@ -115,12 +116,12 @@ class TestFilesAndFolders:
             ["same.txt", "identical"],
         ]
         assert "/m  different    1 of 1, off by at most 0.5, relatively 0.5" in done.out
-        assert done.out.endswith("verdict: missing: NOT reproduced\n")
+        assert done.out.endswith("verdict: missing: NOT as required\n")
 
     def test_two_files_by_another_name(self, tmp_path: Path) -> None:
         write(tmp_path, {"mine.json": '{"a": 1}', "theirs.json": '{"a":1.0}'})
         done = here("diff", "-q", str(tmp_path / "mine.json"), str(tmp_path / "theirs.json"))
-        assert (done.code, done.out) == (0, "verdict: equivalent: reproduced\n")
+        assert (done.code, done.out) == (0, "verdict: equivalent: as required\n")
 
     def test_judged_again(self, tmp_path: Path) -> None:
         write(tmp_path, {"a.json": '{"mass": 91.2}', "b.json": '{"mass": 91.3}'})
