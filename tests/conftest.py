@@ -11,6 +11,7 @@ import os
 import platform
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -26,6 +27,10 @@ import pytest
 from preserve.digest import Digest
 from preserve.documents.lockfile import ImagePin
 from preserve.oci import CONFIG, LAYER, MANIFEST, Layout
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # started in the background: what is started here would ignore Ctrl-C as well, and a shell could not even trap it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / ".ci"

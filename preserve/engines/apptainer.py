@@ -19,7 +19,7 @@ from spython.utils import run_command
 from preserve.documents.lockfile import ImagePin
 from preserve.engines import environment
 from preserve.engines.guard import Guard
-from preserve.engines.guard_process import end_carriers, end_scratch
+from preserve.engines.guard_process import end_carriers, end_scratch, kill_session
 from preserve.engines.prepared import STARTED, PreparedImage, PreparedImages, remove_tree
 from preserve.engines.process import ContainerProcess, kill_group, lower_limits
 from preserve.errors import MachineError
@@ -130,7 +130,8 @@ class ApptainerEngine:
                 if self._stopping:  # stop() may have come before there was something to kill
                     container.kill()
                 execution = container.wait(lambda: self._running.pop(scratch.name), stopped=lambda: self._stopping)
-                if execution.timed_out or execution.stopped:
+                if execution.timed_out or execution.exit_code >= KILLED:
+                    kill_session(container.group)  # the engine could not end what it started for the image
                     end_carriers(str(scratch))  # killed, they may take a moment: nothing runs on when this returns
                 self._require_start(scratch, execution, stderr)
                 return execution

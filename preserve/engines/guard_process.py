@@ -55,18 +55,42 @@ def end_carriers(text: str) -> None:
 
 
 def kill_carriers(text: str) -> int:
-    """Send SIGKILL to every process with ``text`` in its environment; give how many there were."""
-    wanted, found = os.fsencode(text), 0
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
+    """Send SIGKILL to every process with ``text`` in its environment, and to their sessions; give how many there were.
+
+    A file system in user space that an engine started for an image has lost the variable, but not its session.
+    """
+    wanted, sessions, found = os.fsencode(text), set(), 0
+    for pid in processes():
         try:
-            if wanted in (entry / "environ").read_bytes():
-                os.kill(int(entry.name), signal.SIGKILL)
+            if wanted in Path(f"/proc/{pid}/environ").read_bytes():
+                sessions.add(os.getsid(pid))
+                os.kill(pid, signal.SIGKILL)
                 found += 1
         except OSError:
             continue  # gone, or not ours
+    return found + sum(kill_session(session) for session in sessions)
+
+
+def kill_session(session: int) -> int:
+    """Send SIGKILL to every living process of a session that is not our own; give how many there were."""
+    if session in (0, os.getsid(0)):
+        return 0
+    found = 0
+    for pid in processes():
+        try:
+            # "pid (name) state ppid group session …": a zombie is dead already, whoever reaps it
+            state, _, _, its = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:4]
+            if int(its) == session and state != b"Z":
+                os.kill(pid, signal.SIGKILL)
+                found += 1
+        except OSError:
+            continue
     return found
+
+
+def processes() -> list[int]:
+    """List the processes of this machine, this one left out."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]  # noqa: PTH208
 
 
 def end_docker(host: str, names: list[str]) -> None:

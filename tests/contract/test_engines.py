@@ -126,6 +126,17 @@ def alive(marker: str) -> list[int]:
     return found
 
 
+def image_servers() -> set[str]:
+    """Processes of this user that serve a SIF's file system to a container: the engine starts one for each."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and entry.stat().st_uid == os.getuid():
+                words = (entry / "cmdline").read_bytes()  # empty for a zombie
+                found |= {entry.name} if b"squashfuse" in words else set()
+    return found
+
+
 def unique() -> str:
     """A duration that no other process sleeps for."""
     return f"{300 + secrets.randbelow(10**9) / 10**9:.9f}"
@@ -424,13 +435,14 @@ def test_memory_limit(bench: Bench) -> None:
 
 
 def test_time_limit(bench: Bench) -> None:
-    marker = unique()
+    marker, before = unique(), image_servers()
     started = time.monotonic()
     execution, out, _ = bench.run("sh", "-c", f"echo on; sleep {marker} & sleep {marker}", resources=Resources(time=1))
     assert 1 <= time.monotonic() - started < 5
     assert (execution.exit_code, execution.timed_out, execution.stopped) == (137, True, False)
     assert out == b"on\n"
     assert not alive(marker)
+    assert image_servers() <= before
     assert containers(bench) == []
 
 
