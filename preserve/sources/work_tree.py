@@ -173,9 +173,13 @@ def _repository_of(folder: Path) -> Repo:
     """
     import git  # noqa: PLC0415
 
-    repository = git.Repo(folder, search_parent_directories=True)
-    top = repository.working_tree_dir
-    if top is None or not os.path.lexists(Path(str(top)) / ".git"):
+    here = folder.resolve()
+    top = next((one for one in (here, *here.parents) if os.path.lexists(one / ".git")), None)
+    if top is None:
+        raise git.InvalidGitRepositoryError(str(folder))
+    repository = git.Repo(top)
+    # git's files beside .git would come before it; and a configured work tree is taken from the current folder
+    if Path(str(repository.git_dir)).resolve() == top or Path(str(repository.working_tree_dir)).resolve() != top:
         repository.close()
         raise git.InvalidGitRepositoryError(str(folder))
     return repository
