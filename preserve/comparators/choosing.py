@@ -11,7 +11,6 @@ from preserve.comparators.leaves import Leaf, Limits, MissingExtra, Reader, TooM
 from preserve.comparators.readers import BUILT_INS, reader
 
 HEAD = 64 << 10  # bytes of a file that readers see before one is chosen
-KNOWN_TROUBLE = (TooMuch, Unreadable, MissingExtra)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +88,9 @@ def translated(read: Callable[[], Any]) -> Any:
         raise Obstructed(Obstacle(reason=str(error))) from error
     except RecursionError as error:
         raise Obstructed(Obstacle(reason="nested too deeply")) from error
-    except (
-        Exception
-    ) as error:  # libraries raise anything on hostile files: one file must not end the judgement of others
+    # Libraries raise anything on hostile files, and no list of it would last: one file must not end the judgement of
+    # the others. MemoryError is among them: what does not fit is an obstacle of this one file.
+    except Exception as error:
         raise Obstructed(Obstacle(reason=f"cannot be read: {type(error).__name__}: {error}")) from error
 
 

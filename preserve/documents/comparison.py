@@ -8,10 +8,8 @@ from typing import Any
 
 SCHEMA = "preserve/comparison/1"
 ORDER = ("identical", "equivalent", "tolerated", "compatible", "different")  # the worst wins, to the right
-OUTSIDE = ("excluded", "uncomparable", "extra", "missing")  # not on that scale
-REQUIRABLE = ("identical", "equivalent", "tolerated", "compatible", "advisory")
+VERDICTS = ("excluded", *ORDER, "uncomparable", "extra", "missing")  # excluded says nothing; the last three never pass
 RECAST = "recast"
-_WORSE = ("excluded", *ORDER, "uncomparable", "extra", "missing")  # what is excluded says nothing; the last never pass
 
 
 def worst(verdicts: Iterable[str], *, least: str) -> str:
@@ -21,7 +19,7 @@ def worst(verdicts: Iterable[str], *, least: str) -> str:
 
 def badness(verdict: str) -> int:
     """Rank a verdict: the larger, the worse."""
-    return _WORSE.index(verdict)
+    return VERDICTS.index(verdict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

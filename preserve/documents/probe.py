@@ -12,7 +12,6 @@ from preserve.documents.typed import typed
 from preserve.errors import PreserveError, UserError
 
 SCHEMA = "preserve/probe/1"
-UNCHANGED = ("clock", "memory", "threads", "random", "since-run")  # a step moves though nothing was varied
 ALIKE = 10.0  # two movements are alike if one is at most this many times the other
 
 
@@ -90,11 +89,6 @@ class Probe:
     steps: tuple[ProbedStep, ...]
     results: tuple[Finding, ...] = ()
     software: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-    @property
-    def reproducible(self) -> bool:
-        """Whether no step moved under anything that was tried."""
-        return not any(step.findings for step in self.steps)
 
     @property
     def culprits(self) -> Mapping[str, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from pairs import leaves
 
 from preserve.comparators.numbers import NumberFacts
 from preserve.documents import rules
-from preserve.documents.comparison import ORDER, OUTSIDE
+from preserve.documents.comparison import VERDICTS
 from preserve.documents.policy import read_policies
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "comparison.md").read_text(encoding="utf-8")
@@ -30,7 +30,7 @@ def test_the_rules_of_the_page_are_rules() -> None:
 
 def test_every_verdict_rule_test_and_fact_is_described() -> None:
     facts = [field.name for field in dataclasses.fields(NumberFacts)]
-    assert [verdict for verdict in (*ORDER, *OUTSIDE) if f"*{verdict}*" not in PAGE] == []
+    assert [verdict for verdict in VERDICTS if f"*{verdict}*" not in PAGE] == []
     assert [word for word in (*rules.LOOSER, *rules.TESTS, *facts) if word not in PAGE] == []
 
 
