@@ -68,6 +68,8 @@ def verify(arguments: argparse.Namespace) -> int:
         for finding in found.findings:
             print(safe(str(finding)))
         print(safe(f"{arguments.archive}: {found.trust}; {found.completeness}"))
+        if found.intact and not choices.deep:
+            print("not looked into: what the layers of images unpack to, the code's history (--deep does)")
         print(f"archive id: {found.archive_id or 'none'}")
         if found.archive_id is None:
             print("if another program packed it again: unzip it, and verify the folder")

@@ -71,17 +71,27 @@ class TestOneFileChanged:
         assert name in problems(archive)
         assert_refused(archive, name, monkeypatch)
 
-    @pytest.mark.parametrize("name", [*PAYLOAD, *TAGS])
+    @pytest.mark.parametrize("name", [name for name in (*PAYLOAD, *TAGS) if name != BUNDLE])
     def test_with_the_manifests_made_anew(
         self, files: Files, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         changed = files.changed({name: flipped(files.data[name])})
         archive = changed.with_manifests().write(tmp_path / "changed.crate.zip")
-        if name == BUNDLE:  # no step reads it
-            assert name in problems(archive, "--deep")
-            return
         assert name in problems(archive)
         assert_refused(archive, name, monkeypatch)
+
+    def test_the_code_s_history_with_all_made_anew(self, files: Files, tmp_path: Path) -> None:
+        """No step reads it: only ``--deep`` looks into it, and without that it is said that nobody has."""
+        changed = files.changed({BUNDLE: flipped(files.data[BUNDLE])})
+        assert CRATE in problems(changed.with_manifests().write(tmp_path / "half.crate.zip"))
+        archive = changed.with_all_derived().write(tmp_path / "changed.crate.zip")
+        assert BUNDLE in problems(archive, "--deep")
+        assert "not looked into" in here("verify", str(archive)).out
+
+    def test_what_was_looked_into_is_not_said_to_be_left_out(self, recorded: Recorded) -> None:
+        archive = recorded.archive("apptainer")
+        assert "not looked into" in here("verify", str(archive)).out
+        assert "not looked into" not in here("verify", "--deep", str(archive)).out
 
     @pytest.mark.parametrize("name", [*PAYLOAD, *TAGS])
     def test_taken_away(self, files: Files, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
