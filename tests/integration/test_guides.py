@@ -76,8 +76,9 @@ class Reader:
 
     def compare(self, expected: str) -> None:
         """Each line of the page must be in what was printed, up to its ``…``."""
-        for line in expected.splitlines():
-            assert line.split("…")[0].strip() in self.printed
+        lines = [line.split("…")[0].strip() for line in expected.splitlines()]
+        assert all(lines), "a line of the page of which nothing is compared"
+        assert [line for line in lines if line not in self.printed] == []
 
 
 def reader(folder: Path, docker_host: str) -> Reader:

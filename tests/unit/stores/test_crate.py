@@ -162,17 +162,24 @@ def test_a_closed_archive_reads_no_other_file(crate: Path) -> None:
         stream.read()
 
 
-@pytest.mark.parametrize("changed", [None, 0, 4 * MEBIBYTE, 9 * MEBIBYTE + 4])
-def test_a_large_file_is_checked_to_its_last_byte(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: int | None
-) -> None:
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, bytes]:
+    """An archive with a file that counts as large, and that file's bytes."""
     monkeypatch.setattr(crate_zip, "LARGE", MEBIBYTE)
-    path, data = tmp_path / "x.zip", bytearray(b"l" * 9 * MEBIBYTE + b"rest!")
-    write_crate(path, [item("data/a", bytes(data))])
-    if changed is None:
-        with CrateZip(path) as archive:
-            assert b"".join(archive.chunks("data/a")) == data
-        return
+    path, data = tmp_path / "x.zip", b"l" * 9 * MEBIBYTE + b"rest!"
+    write_crate(path, [item("data/a", data)])
+    return path, data
+
+
+def test_a_large_file_is_read_whole(large: tuple[Path, bytes]) -> None:
+    path, data = large
+    with CrateZip(path) as archive:
+        assert b"".join(archive.chunks("data/a")) == data
+
+
+@pytest.mark.parametrize("changed", [0, 4 * MEBIBYTE, 9 * MEBIBYTE + 4])
+def test_a_large_file_is_checked_to_its_last_byte(large: tuple[Path, bytes], changed: int) -> None:
+    path, _ = large
     with path.open("r+b") as stream:
         stream.seek(30 + len("data/a") + changed)
         stream.write(b"X")
