@@ -59,13 +59,13 @@ def archived_names(paths: Iterable[str]) -> dict[str, str]:
     """Give each path a name that archives allow, itself where possible; no two are equal under casefold.
 
     Other bytes are written ``=XX`` (hexadecimal); what is still too long, or differs from an earlier path (in sorted
-    order) only by case, ends in ``=`` and twelve digits of the path's sha256.
+    order) or a folder only by case, ends in ``=`` and twelve digits of the path's sha256.
     """
+    escaped = {path: _escaped(path) for path in sorted(set(paths))}
     names: dict[str, str] = {}
-    taken: set[str] = set()
-    for path in sorted(set(paths)):
-        name = _UNFIT.sub(lambda found: b"=%02X" % found[0][0], path.encode()).decode("ascii")
-        digest = Digest.of(path.encode())
+    taken = {name[:end].casefold() for name in escaped.values() for end, sign in enumerate(name) if sign == "/"}
+    for path in escaped:
+        name, digest = escaped[path], Digest.of(path.encode())
         if len(name) > MAX_NAME - 40 or name.casefold() in taken:
             name = f"{name[: MAX_NAME - 60]}={digest.short}"
         if name.casefold() in taken:  # somebody looked for two paths whose digests begin alike
@@ -73,6 +73,10 @@ def archived_names(paths: Iterable[str]) -> dict[str, str]:
         taken.add(name.casefold())
         names[path] = name
     return names
+
+
+def _escaped(path: str) -> str:
+    return _UNFIT.sub(lambda found: b"=%02X" % found[0][0], path.encode()).decode("ascii")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

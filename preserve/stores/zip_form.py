@@ -168,11 +168,10 @@ def name_problems(names: Iterable[str]) -> Iterator[tuple[str, str]]:
             yield name, "does not stand in its place (the order of entries is fixed)"
         last = max(last, place)
         files[name.casefold()] = name
-    exact = set(files.values())
     for name in files.values():
         for folder in _folders(name):
-            if folder in exact:
-                yield folder, f"is a file, and the folder of {name}"
+            if (file := files.get(folder.casefold())) is not None:
+                yield file, f"is a file, and the folder of {name}"
 
 
 def _folders(name: str) -> Iterator[str]:

@@ -325,6 +325,9 @@ def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> No
         ("data/masses.TXT", "data/masses.txt"),
         ("data/a", "data/a/b"),
         ("data/a", "data/a/b/c"),
+        ("data/A", "data/a/b"),
+        ("data/A/b", "data/a"),
+        ("data/A/b/c", "data/a/B"),
     ],
 )
 def test_names_that_are_one_on_other_systems_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:

@@ -48,11 +48,11 @@ def item(name: str, data: bytes, source: Path | None = None, *, executable: bool
 
 
 def fitting(files: dict[str, tuple[bytes, bool]]) -> dict[str, tuple[bytes, bool]]:
-    """Those of the files whose names go together."""
+    """Those of the files whose names go together, also where case does not count."""
     found: dict[str, tuple[bytes, bool]] = {}
     for name in sorted(files):
-        folders = {"/".join(name.split("/")[:length]) for length in range(1, name.count("/") + 1)}
-        if name.casefold() not in {other.casefold() for other in found} and not folders & found.keys():
+        ours, others = f"{name}/".lower(), [f"{other}/".lower() for other in found]
+        if not any(ours.startswith(other) or other.startswith(ours) for other in others):
             found[name] = files[name]
     return found
 
