@@ -64,12 +64,12 @@ def archived_names(paths: Iterable[str]) -> dict[str, str]:
     escaped = {path: _escaped(path) for path in sorted(set(paths))}
     names: dict[str, str] = {}
     taken = {name[:end].casefold() for name in escaped.values() for end, sign in enumerate(name) if sign == "/"}
-    for path in escaped:
-        name, digest = escaped[path], Digest.of(path.encode())
-        if len(name) > MAX_NAME - 40 or name.casefold() in taken:
-            name = f"{name[: MAX_NAME - 60]}={digest.short}"
+    for path, own in escaped.items():
+        name, digest = own, Digest.of(path.encode())
+        if len(own) > MAX_NAME - 40 or own.casefold() in taken:
+            name = f"{own[: MAX_NAME - 60]}={digest.short}"
         if name.casefold() in taken:  # somebody looked for two paths whose digests begin alike
-            name = f"{name[: MAX_NAME // 2]}={digest.hex}"
+            name = f"{own[: MAX_NAME // 2]}={digest.hex}"
         taken.add(name.casefold())
         names[path] = name
     return names
