@@ -15,6 +15,10 @@ from preserve.engines.network import NetworkCounter, first_child
 from preserve.interfaces import Execution, RunRequest
 
 
+_SETTING_UP = 20.0  # milliseconds in which no engine has its container's first process yet
+_LOOK = 4.0  # milliseconds between looks for it then: it may not live long
+
+
 class ContainerProcess:
     """A started engine process, its process group, and what can be seen of the container from outside."""
 
@@ -24,6 +28,7 @@ class ContainerProcess:
         self._deadline = None if request.resources.time is None else time.monotonic() + request.resources.time
         self._network: NetworkCounter | None = None
         self._watch_network = not request.network
+        self._next_look = _SETTING_UP
         self._give_up = time.monotonic() + 2  # a kernel may not list children: then there is no count
 
     def kill(self) -> None:
@@ -65,7 +70,8 @@ class ContainerProcess:
     def _pause(self) -> float | None:
         """Milliseconds until the next look: short while the container is being set up, then until the deadline."""
         if self._watch_network:
-            return 4.0
+            pause, self._next_look = self._next_look, _LOOK
+            return pause
         return None if self._deadline is None else max(0.0, 1000 * (self._deadline - time.monotonic()))
 
     def _look_for_network(self) -> None:

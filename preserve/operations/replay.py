@@ -36,9 +36,11 @@ from preserve.operations.opened import Opened, open_archive
 from preserve.operations.origin import code_file, write_origin
 from preserve.operations.places import Settings, bring
 from preserve.operations.run import Options, Outcome, run_plan
+from preserve.operations.run_state import RunState
 from preserve.operations.sides import archived_probe
 from preserve.operations.verify import Choices as Checks
 from preserve.operations.verify import require_intact, verify
+from preserve.scheduler.chain import Scheduler
 from preserve.stores.hashes import HashMemory
 from preserve.stores.unpacking import unpack
 
@@ -106,12 +108,15 @@ def replay(
         chosen = _steps_to_run(situation.plan, choices, recast=recast)
         folder = stack.enter_context(_working_folder(choices.keep))
         stack.enter_context(folder.held())
+        scheduler = stack.enter_context(Scheduler())
+        scheduler.prepare()
         _lay_out(opened, folder, situation, settings, choices, progress)
         hashes = folder.hashes()
         _seed(opened, folder, hashes, frozenset(opened.contents.records) - chosen, progress)
         options = Options(jobs=choices.jobs, only=choices.only)
         try:
-            outcome = run_plan(folder, situation, hashes, settings, options, progress=progress, say=say)
+            state = RunState.at_start(folder, situation, hashes)
+            outcome = run_plan(state, settings, options, scheduler=scheduler, progress=progress, say=say)
         except Interrupted as error:
             raise Interrupted(error.message, hint=_after_interruption(choices.keep)) from error
         finally:

@@ -19,15 +19,14 @@ from preserve.documents.workflow import Value
 from preserve.errors import Interrupted, StepFailed, UserError
 from preserve.interfaces import Engine, LastingEngine, Progress
 from preserve.operations.failures import reasons_for_failure
-from preserve.operations.folder import Folder, Situation, look, materials, pin_of, write_file
+from preserve.operations.folder import Folder, look, materials, pin_of, write_file
 from preserve.operations.places import Settings, bring, choose_engine
 from preserve.operations.placing import place, refuse_strangers
 from preserve.operations.reasons import reasons_to_run
 from preserve.operations.run_state import RunState
 from preserve.operations.run_step import StepContext, read_machine, run_step
 from preserve.operations.status import undeclared
-from preserve.scheduler.chain import Job, run_jobs
-from preserve.stores.hashes import HashMemory
+from preserve.scheduler.chain import Job, Scheduler
 
 GO_ON = "run the same command again to go on"
 
@@ -81,36 +80,28 @@ def run(
         StepFailed: a step failed; the message ends with its log.
         Interrupted: the user stopped it.
     """
-    with folder.held():
+    with folder.held(), Scheduler() as scheduler:
+        if not options.dry_run:
+            scheduler.prepare()
         hashes = folder.hashes()
         try:
             situation = look(folder, hashes, parameters(folder))
-            return run_plan(folder, situation, hashes, settings, options, progress=progress, say=say)
+            state = RunState.at_start(folder, situation, hashes)
+            return run_plan(state, settings, options, scheduler=scheduler, progress=progress, say=say)
         finally:
             hashes.save()
 
 
 def run_plan(
-    folder: Folder,
-    situation: Situation,
-    hashes: HashMemory,
+    state: RunState,
     settings: Settings,
     options: Options,
     *,
+    scheduler: Scheduler,
     progress: Progress,
     say: Callable[[str], None],
 ) -> Outcome:
     """Run a plan in a folder that the caller holds; see ``run``."""
-    state = RunState(
-        folder=folder,
-        plan=situation.plan,
-        documents=situation.documents,
-        pins=situation.pins,
-        hashes=hashes,
-        store=folder.store(hashes),
-        known=dict(situation.pins),
-        placed=folder.placed(),
-    )
     reasons = reasons_to_run(state, only=options.only, no_cache=options.no_cache)
     refuse_strangers(state, state.plan)
     if options.dry_run:
@@ -120,11 +111,11 @@ def run_plan(
     run_folder = None
     try:
         if reasons:
-            run_folder = _execute(state, reasons, settings, options, progress, say)
+            run_folder = _execute(state, reasons, settings, options, scheduler, progress, say)
         elif not options.only and _is_news(state):
             run_folder = _new_run(state)
     finally:
-        write_file(folder.state / "placed.json", jsonform.dump(state.placed))
+        write_file(state.folder.state / "placed.json", jsonform.dump(state.placed))
     return _outcome(state, reasons, run_folder)
 
 
@@ -153,6 +144,7 @@ def _execute(
     reasons: Mapping[str, str],
     settings: Settings,
     options: Options,
+    scheduler: Scheduler,
     progress: Progress,
     say: Callable[[str], None],
 ) -> Path:
@@ -163,7 +155,7 @@ def _execute(
         _announce(state, todo)
         interruption.end_containers_of(engine, state)
         by_id = {step.id: step for step in todo}
-        run_jobs(
+        scheduler.run(
             _jobs(todo),
             execute=lambda name: _one(state, context, by_id[name], options, progress),
             cores=options.jobs,

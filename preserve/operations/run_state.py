@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from preserve.digest import Digest, FilePin
 from preserve.documents.plan import Plan, PlannedStep
 from preserve.documents.record import Artifact, ImageUsed, Record, step_key
-from preserve.operations.folder import Folder, pin_of
+from preserve.operations.folder import Folder, Situation, pin_of
 from preserve.stores.hashes import HashMemory
 from preserve.stores.objects import ObjectStore
 
@@ -20,8 +21,8 @@ class RunState:
 
     ``documents`` are the bytes of preserve.yaml and preserve.lock; ``pins`` are those of the files in the folder that
     steps start from, ``known`` those and the products', by path; ``placed`` maps a product's path to the digest that
-    was put there; ``records`` and ``failures`` are by step id, ``ran``
-    names steps that ran now; ``notes`` are for the user.
+    was put there; ``records`` and ``failures`` are by step id, ``ran`` names steps that ran now; ``notes`` are for the
+    user.
     """
 
     folder: Folder
@@ -38,6 +39,20 @@ class RunState:
     notes: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopping: bool = False
+
+    @classmethod
+    def at_start(cls, folder: Folder, situation: Situation, hashes: HashMemory) -> Self:
+        """Give what is known before anything is looked up."""
+        return cls(
+            folder=folder,
+            plan=situation.plan,
+            documents=situation.documents,
+            pins=situation.pins,
+            hashes=hashes,
+            store=folder.store(hashes),
+            known=dict(situation.pins),
+            placed=folder.placed(),
+        )
 
     def config_digest(self, step: PlannedStep) -> Digest:
         """Give the config digest of the step's image."""

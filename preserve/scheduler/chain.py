@@ -1,28 +1,27 @@
-"""Run jobs in the order of their dependencies, as many at a time as there are cores, by Snakemake in this process.
+"""Run jobs in the order of their dependencies, as many at a time as there are cores, by Snakemake in a process beside.
 
-The only door to Snakemake. It runs in a thread of its own, so that the main thread stays free for signals; jobs run
-in threads that Snakemake's scheduler starts through the executor below. Measured against a launcher process per job
-in docs/decisions/0003-steps-in-threads.md.
+Jobs run in threads of this process; Snakemake says over a pipe which may start and is told which have ended
+(snakemake_process.py). Why it has a process to itself: docs/decisions/0009-snakemake-in-a-process-beside.md.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from logging import ERROR, LogRecord
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Self
 
 from preserve.errors import MachineError
 
-SNAKEFILE = Path(__file__).with_name("chain.smk")
-PLUGIN = "preserve"
-DEPTH = 20_000  # Snakemake walks the graph recursively: a chain of 3,000 jobs needs more than Python's 1,000 frames
+_PROGRAM = Path(__file__).with_name("snakemake_process.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,252 +33,134 @@ class Job:
     cpus: int = 1
 
 
-def run_jobs(
-    jobs: Sequence[Job],
-    *,
-    execute: Callable[[str], bool],
-    cores: int,
-    folder: Path,
-    keep_going: bool = False,
-) -> None:
-    """Call ``execute`` with the name of each job once its ``after`` have returned ``True``; wait for all.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What Snakemake is asked for: the file of jobs (chain.smk), how many, cores, a folder of its own."""
 
-    A job that returns ``False`` holds back what waits for it and, unless ``keep_going``, every job not yet started.
-    ``folder`` is empty and for this run alone. A job that wants more than ``cores`` gets all of them.
+    jobs: str
+    count: int
+    cores: int
+    folder: str
+    keep_going: bool
 
-    Raises:
-        MachineError: Snakemake itself failed; the message ends with what it said.
-        Exception: whatever ``execute`` raised first; nothing more was started.
+
+class Scheduler:
+    """Snakemake in a process of its own, good for one ``run``.
+
+    Use as a context manager: the process ends with the block, and by itself when this process dies.
     """
-    (folder / "receipts").mkdir(parents=True)
-    _write_jobs(folder / "jobs.json", jobs, cores)
-    calls = _Calls(names=tuple(job.name for job in jobs), execute=execute, folder=folder)
-    said: list[str] = []
-    thread = threading.Thread(target=_in_thread, args=(calls, said, folder, cores, keep_going), name="snakemake")
-    thread.start()
-    while thread.is_alive():
-        thread.join(timeout=0.2)  # signal handlers run between the waits
-    if calls.error is not None:
-        raise calls.error
-    if calls.scheduler_error is not None:
-        details = "\n".join(said[-5:])
-        raise MachineError(f"Snakemake failed: {calls.scheduler_error}\n{details}".rstrip()) from calls.scheduler_error
+
+    def __init__(self) -> None:
+        self._process: _Process | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process is not None:
+            self._process.end()
+
+    def prepare(self) -> None:
+        """Have Snakemake imported (half a second) while the caller does other things."""
+        self._process = self._process or _Process()
+
+    def run(
+        self,
+        jobs: Sequence[Job],
+        *,
+        execute: Callable[[str], bool],
+        cores: int,
+        folder: Path,
+        keep_going: bool = False,
+    ) -> None:
+        """Call ``execute`` with the name of each job once its ``after`` have returned ``True``; wait for all.
+
+        A job that returns ``False`` holds back what waits for it and, unless ``keep_going``, every job not yet started.
+        ``folder`` is empty and for this run alone. A job that wants more than ``cores`` gets all of them.
+
+        Raises:
+            MachineError: Snakemake itself failed or was killed; jobs that ran were waited for.
+            Exception: whatever ``execute`` raised first; nothing more was started.
+        """
+        (folder / "receipts").mkdir(parents=True)
+        _write_jobs(folder / "jobs.json", jobs, cores)
+        request = Request(
+            jobs=str(folder / "jobs.json"), count=len(jobs), cores=cores, folder=str(folder), keep_going=keep_going
+        )
+        self._process = process = self._process or _Process()
+        calls = _Calls(names=tuple(job.name for job in jobs), execute=execute, tell=process.tell)
+        process.tell(asdict(request))
+        with ThreadPoolExecutor(cores, thread_name_prefix="step") as pool:
+            said = process.listen(lambda number: pool.submit(calls.run, number))
+        if calls.error is not None:
+            raise calls.error
+        # a failed job ends in a failure of Snakemake's as well, which says nothing that is not known better here
+        if said and not calls.failed:
+            raise MachineError(f"Snakemake failed: {said}", hint="run the same command again to go on")
+
+
+class _Process:
+    """Snakemake's process, and the line to it."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            # isolated: nothing of the caller's environment or folder has a say in what is imported
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-X", "utf8", str(_PROGRAM), json.dumps(sys.path)],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.DEVNULL,
+                env={"PATH": os.defpath},
+                start_new_session=True,  # a Ctrl-C at the terminal is for this process
+            )
+
+    def tell(self, what: object) -> None:
+        """Write one line; where nobody is there to read it, ``listen`` finds out."""
+        with contextlib.suppress(BrokenPipeError):
+            self._socket.sendall(json.dumps(what).encode() + b"\n")
+
+    def listen(self, start: Callable[[int], object]) -> str:
+        """Start the jobs that Snakemake names until it is done; give what went wrong with it, or nothing."""
+        with contextlib.suppress(ConnectionResetError), self._socket.makefile("rb") as lines:
+            for line in lines:  # signal handlers run between the lines
+                what, value = json.loads(line)
+                if what == "end":
+                    return str(value)
+                start(value)
+        return f"its process ended by itself (exit code {self._process.wait()})"
+
+    def end(self) -> None:
+        """End it, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        self._socket.close()
 
 
 class _Calls:
-    """What the executor calls, and what came of it."""
+    """The jobs, and what came of them."""
 
-    def __init__(self, *, names: tuple[str, ...], execute: Callable[[str], bool], folder: Path) -> None:
-        self.names, self._execute, self._folder = names, execute, folder
+    def __init__(
+        self, *, names: tuple[str, ...], execute: Callable[[str], bool], tell: Callable[[object], None]
+    ) -> None:
+        self._names, self._execute, self._tell = names, execute, tell
+        self._lock = threading.Lock()
         self.error: BaseException | None = None
-        self.scheduler_error: Exception | None = None
         self.failed = False
 
     def run(self, number: int) -> None:
-        """Run one job and leave its receipt.
-
-        Raises:
-            RuntimeError: it failed; the reason is with the caller.
-        """
+        """Run one job and tell how it ended."""
+        done = False
         try:
-            done = self.error is None and self._execute(self.names[number])
-        except BaseException as error:
+            done = self.error is None and self._execute(self._names[number])
+        except BaseException as error:  # it is the caller's: raised again in its thread
             self.error = self.error or error
-            raise
-        if not done:
-            self.failed = True
-            raise RuntimeError("the job failed")
-        (self._folder / "receipts" / str(number)).touch()
+        self.failed = self.failed or not done
+        with self._lock:
+            self._tell([number, done])
 
 
 def _write_jobs(path: Path, jobs: Sequence[Job], cores: int) -> None:
     numbers = {job.name: number for number, job in enumerate(jobs)}
     rows = [{"after": [numbers[name] for name in job.after], "cpus": min(job.cpus, cores)} for job in jobs]
     path.write_text(json.dumps(rows))
-
-
-def _in_thread(calls: _Calls, said: list[str], folder: Path, cores: int, keep_going: bool) -> None:
-    sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH))
-    try:
-        _snakemake(calls, said, folder, cores, keep_going)
-    except Exception as error:
-        # a failed job ends in an exception of Snakemake as well, which says nothing that is not known better here
-        if calls.error is None and not calls.failed:
-            calls.scheduler_error = error
-
-
-def _snakemake(calls: _Calls, said: list[str], folder: Path, cores: int, keep_going: bool) -> None:
-    from snakemake import api  # noqa: PLC0415  (half a second: only when there is something to run)
-    from snakemake.settings import types as settings  # noqa: PLC0415
-
-    executor, log, schedule = _plugins()
-    with api.SnakemakeApi(
-        settings.OutputSettings(
-            log_handler_settings={PLUGIN: log.LogHandlerSettings(said=said)}, enable_file_logging=False
-        )
-    ) as snakemake:
-        workflow = snakemake.workflow(
-            resource_settings=settings.ResourceSettings(cores=cores),
-            config_settings=settings.ConfigSettings(config={"jobs": str(folder / "jobs.json")}),
-            snakefile=SNAKEFILE,
-            workdir=folder,
-        )
-        dag = workflow.dag(
-            settings.DAGSettings(
-                force_incomplete=True,
-                rerun_triggers=frozenset({settings.RerunTrigger.MTIME}),
-                targets=frozenset(f"receipts/{number}" for number in range(len(calls.names))),
-            )
-        )
-        try:
-            dag.execute_workflow(
-                executor=PLUGIN,
-                executor_settings=executor.ExecutorSettings(calls=calls),
-                execution_settings=settings.ExecutionSettings(
-                    latency_wait=0, lock=False, keep_going=keep_going, keep_metadata=False
-                ),
-                scheduling_settings=settings.SchedulingSettings(scheduler=PLUGIN),
-                scheduler_settings=schedule.SchedulerSettings(),
-                greedy_scheduler_settings=_greedy_settings(),
-            )
-        finally:
-            # private, but else its temporary folder is left to the interpreter's end, which warns
-            workflow._workflow.sourcecache.runtime_cache.cleanup()
-
-
-def _greedy_settings() -> Any:
-    from snakemake.scheduling.greedy import SchedulerSettings  # noqa: PLC0415
-
-    return SchedulerSettings()  # asked for even where another scheduler is chosen
-
-
-def _plugins() -> tuple[Any, Any, Any]:
-    """Register our three plug-ins, once, and return their modules."""
-    from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry  # noqa: PLC0415
-    from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry  # noqa: PLC0415
-    from snakemake_interface_scheduler_plugins.registry import SchedulerPluginRegistry  # noqa: PLC0415
-
-    made = (_executor_plugin(), _logger_plugin(), _scheduler_plugin())
-    registries = (ExecutorPluginRegistry(), LoggerPluginRegistry(), SchedulerPluginRegistry())
-    for registry, module in zip(registries, made, strict=True):
-        registry.plugins.pop(PLUGIN, None)  # the registries live as long as the process
-        registry.register_plugin(PLUGIN, module)
-    return made
-
-
-def _executor_plugin() -> Any:
-    from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo  # noqa: PLC0415
-    from snakemake_interface_executor_plugins.executors.real import RealExecutor  # noqa: PLC0415
-    from snakemake_interface_executor_plugins.settings import (  # noqa: PLC0415
-        CommonSettings,
-        ExecMode,
-        ExecutorSettingsBase,
-    )
-
-    @dataclass
-    class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
-        calls: _Calls | None = None
-
-    class Executor(RealExecutor):  # type: ignore[misc]
-        """Runs each job as a call in a thread of this process."""
-
-        def __post_init__(self) -> None:
-            self.pool = ThreadPoolExecutor(max_workers=self.cores, thread_name_prefix="step")
-
-        @property
-        def cores(self) -> int:
-            return int(self.workflow.resource_settings.cores)
-
-        def get_exec_mode(self) -> Any:
-            return ExecMode.SUBPROCESS
-
-        def get_python_executable(self) -> str:
-            return sys.executable
-
-        def run_job_pre(self, job: Any) -> None:
-            """Print nothing: the caller has its own progress."""
-
-        def run_job(self, job: Any) -> None:
-            info = SubmittedJobInfo(job=job)
-            self.report_job_submission(info, register_job=False)
-            future = self.pool.submit(self.executor_settings.calls.run, int(job.params.number))
-            future.add_done_callback(lambda done: self._report(info, done))
-
-        def _report(self, info: Any, future: Future[None]) -> None:
-            if future.cancelled() or future.exception() is not None:
-                self.workflow.scheduler.error_callback(info.job)
-            else:
-                self.report_job_success(info)
-
-        def shutdown(self) -> None:
-            self.pool.shutdown()
-
-        def cancel(self) -> None:
-            self.pool.shutdown(cancel_futures=True)
-
-    return _module(
-        ExecutorSettings=ExecutorSettings,
-        Executor=Executor,
-        common_settings=CommonSettings(
-            non_local_exec=False,
-            implies_no_shared_fs=False,
-            job_deploy_sources=False,
-            auto_deploy_default_storage_provider=False,
-        ),
-    )
-
-
-def _logger_plugin() -> Any:
-    from snakemake_interface_logger_plugins.base import LogHandlerBase  # noqa: PLC0415
-    from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase  # noqa: PLC0415
-
-    @dataclass
-    class LogHandlerSettings(LogHandlerSettingsBase):  # type: ignore[misc]
-        said: list[str] | None = None
-
-    class LogHandler(LogHandlerBase):  # type: ignore[misc]
-        """Keeps Snakemake's errors for the case that it fails itself; takes the place of its own output."""
-
-        writes_to_stream = True
-        writes_to_file = False
-        has_filter = True
-        has_formatter = True
-        needs_rulegraph = False
-
-        def emit(self, record: LogRecord) -> None:
-            if record.levelno >= ERROR and self.settings.said is not None:
-                self.settings.said.append(record.getMessage())
-
-    return _module(LogHandlerSettings=LogHandlerSettings, LogHandler=LogHandler)
-
-
-def _scheduler_plugin() -> Any:
-    from snakemake_interface_scheduler_plugins.base import SchedulerBase  # noqa: PLC0415
-    from snakemake_interface_scheduler_plugins.settings import SchedulerSettingsBase  # noqa: PLC0415
-
-    @dataclass
-    class SchedulerSettings(SchedulerSettingsBase):  # type: ignore[misc]
-        pass
-
-    class Scheduler(SchedulerBase):  # type: ignore[misc]
-        """First fit in the order of the plan: linear in the ready jobs, where Snakemake's own two are not."""
-
-        def select_jobs(self, selectable: Any, remaining: Any, available: Any, sizes: Any) -> list[Any]:
-            free, chosen = available["_cores"], []
-            for job in sorted(selectable, key=lambda job: int(job.params.number)):
-                wanted = job.scheduler_resources.get("_cores", 0)
-                if wanted <= free:
-                    free -= wanted
-                    chosen.append(job)
-                if free <= 0:
-                    break
-            return chosen
-
-    return _module(SchedulerSettings=SchedulerSettings, Scheduler=Scheduler)
-
-
-def _module(**names: Any) -> ModuleType:
-    module = ModuleType(f"preserve_{PLUGIN}")
-    for name, value in names.items():
-        setattr(module, name, value)
-    return module

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from preserve.scheduler.chain import Job, run_jobs
+from preserve.scheduler.chain import Job, Scheduler
+
+
+def run(jobs: list[Job], *, execute: Callable[[str], bool], cores: int, folder: Path, keep_going: bool = False) -> None:
+    """All jobs by one scheduler."""
+    with Scheduler() as scheduler:
+        scheduler.run(jobs, execute=execute, cores=cores, folder=folder, keep_going=keep_going)
 
 
 def chain(length: int) -> list[Job]:
@@ -24,7 +31,7 @@ def test_a_job_runs_after_what_it_waits_for(tmp_path: Path) -> None:
         return True
 
     jobs = [Job(name="last", after=("a", "b")), Job(name="b", after=("a",)), Job(name="a")]
-    run_jobs(jobs, execute=execute, cores=2, folder=tmp_path / "run")
+    run(jobs, execute=execute, cores=2, folder=tmp_path / "run")
     assert seen == ["a", "b", "last"]
 
 
@@ -36,7 +43,7 @@ def test_a_chain_deeper_than_pythons_stack(tmp_path: Path) -> None:
         seen.append(name)
         return True
 
-    run_jobs(chain(1200), execute=execute, cores=1, folder=tmp_path / "run")
+    run(chain(1200), execute=execute, cores=1, folder=tmp_path / "run")
     assert seen == [f"j{n}" for n in range(1200)]
 
 
@@ -49,7 +56,7 @@ def test_a_failed_job_holds_back_what_waits_for_it(tmp_path: Path) -> None:
         return name != "bad"
 
     jobs = [Job(name="bad"), Job(name="after", after=("bad",)), Job(name="other"), Job(name="more", after=("other",))]
-    run_jobs(jobs, execute=execute, cores=1, folder=tmp_path / "run", keep_going=True)
+    run(jobs, execute=execute, cores=1, folder=tmp_path / "run", keep_going=True)
     assert sorted(seen) == ["bad", "more", "other"]
 
 
@@ -62,7 +69,7 @@ def test_an_exception_of_a_job_reaches_the_caller(tmp_path: Path) -> None:
         raise LookupError(name)
 
     with pytest.raises(LookupError, match="j0"):
-        run_jobs(chain(3), execute=execute, cores=1, folder=tmp_path / "run")
+        run(chain(3), execute=execute, cores=1, folder=tmp_path / "run")
     assert seen == ["j0"]
 
 
@@ -81,5 +88,5 @@ def test_no_more_cores_than_given_are_used(tmp_path: Path) -> None:
         return True
 
     jobs = [*(Job(name=f"j{n}") for n in range(6)), Job(name="wide", cpus=8)]
-    run_jobs(jobs, execute=execute, cores=2, folder=tmp_path / "run")
+    run(jobs, execute=execute, cores=2, folder=tmp_path / "run")
     assert most[0] == 2

@@ -1,0 +1,247 @@
+"""The process in which Snakemake runs: the only door to it. Started by chain.py, in Python's isolated mode.
+
+It imports Snakemake at once, reads one request (a line of JSON) from stdin, and writes lines of JSON to stdout:
+``["start", N]`` when job N may start and ``["end", WHAT WENT WRONG]`` at last. The caller runs the jobs and answers
+``[N, DONE]`` for each. When stdin ends, the caller is gone, and so is this process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from logging import ERROR, LogRecord
+from pathlib import Path
+from types import ModuleType
+from typing import Any, BinaryIO
+
+if __name__ == "__main__":
+    sys.path[:] = json.loads(sys.argv[1])  # what the caller imports from; this file's folder is not for importing
+
+import gc
+
+gc.disable()  # imports make no garbage: an eighth less time
+from snakemake import api  # noqa: E402
+from snakemake.scheduling.greedy import SchedulerSettings as GreedySettings  # noqa: E402
+from snakemake.settings import types as settings  # noqa: E402
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo  # noqa: E402
+from snakemake_interface_executor_plugins.executors.real import RealExecutor  # noqa: E402
+from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry  # noqa: E402
+from snakemake_interface_executor_plugins.settings import CommonSettings, ExecMode, ExecutorSettingsBase  # noqa: E402
+from snakemake_interface_logger_plugins.base import LogHandlerBase  # noqa: E402
+from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry  # noqa: E402
+from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase  # noqa: E402
+from snakemake_interface_scheduler_plugins.base import SchedulerBase  # noqa: E402
+from snakemake_interface_scheduler_plugins.registry import SchedulerPluginRegistry  # noqa: E402
+from snakemake_interface_scheduler_plugins.settings import SchedulerSettingsBase  # noqa: E402
+
+gc.freeze()
+gc.enable()
+
+SNAKEFILE = Path(__file__).with_name("chain.smk")
+PLUGIN = "preserve"
+DEPTH = 20_000  # Snakemake walks the graph recursively: a chain of 3,000 jobs needs more than Python's 1,000 frames
+
+
+@dataclass
+class Caller:
+    """The other end: it is told which job may start, and calls back when one has ended."""
+
+    reading: BinaryIO
+    writing: BinaryIO
+    ended: dict[int, Callable[[bool], None]] = field(default_factory=dict)
+
+    def say(self, what: str, value: int | str) -> None:
+        """Write one line (Snakemake's scheduler calls from one thread)."""
+        self.writing.write(json.dumps([what, value]).encode() + b"\n")
+        self.writing.flush()
+
+    def start(self, number: int, ended: Callable[[bool], None]) -> None:
+        """Let a job start; ``ended`` is called with whether it did its work."""
+        self.ended[number] = ended
+        self.say("start", number)
+
+    def listen(self) -> None:
+        """Hand on what the caller says, until it is gone."""
+        for line in self.reading:
+            number, done = json.loads(line)
+            self.ended.pop(number)(done)
+        os._exit(1)
+
+
+@dataclass
+class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
+    """How the executor finds the caller."""
+
+    caller: Caller | None = None
+
+
+class Executor(RealExecutor):  # type: ignore[misc]
+    """Has each job run by the caller."""
+
+    def __post_init__(self) -> None:
+        """Nothing to prepare."""
+
+    @property
+    def cores(self) -> int:
+        """How many jobs of one core may run at a time."""
+        return int(self.workflow.resource_settings.cores)
+
+    def get_exec_mode(self) -> Any:
+        """As if in a process of its own: Snakemake then touches nothing of the job's."""
+        return ExecMode.SUBPROCESS
+
+    def get_python_executable(self) -> str:
+        """What would run Snakemake again; it is not used."""
+        return sys.executable
+
+    def run_job_pre(self, job: Any) -> None:
+        """Print nothing: the caller has its own progress."""
+
+    def run_job(self, job: Any) -> None:
+        """Let the caller run it."""
+        info = SubmittedJobInfo(job=job)
+        self.report_job_submission(info, register_job=False)
+        self.executor_settings.caller.start(int(job.params.number), lambda done: self._ended(info, done))
+
+    def _ended(self, info: Any, done: bool) -> None:
+        if done:
+            Path(str(info.job.output[0])).touch()
+            self.report_job_success(info)
+        else:
+            self.workflow.scheduler.error_callback(info.job)
+
+    def shutdown(self) -> None:
+        """Nothing to end."""
+
+    def cancel(self) -> None:
+        """The caller ends its jobs itself."""
+
+
+@dataclass
+class LogHandlerSettings(LogHandlerSettingsBase):  # type: ignore[misc]
+    """Where errors are kept."""
+
+    said: list[str] | None = None
+
+
+class LogHandler(LogHandlerBase):  # type: ignore[misc]
+    """Keeps Snakemake's errors for the case that it fails itself; takes the place of its own output."""
+
+    writes_to_stream = True
+    writes_to_file = False
+    has_filter = True
+    has_formatter = True
+    needs_rulegraph = False
+
+    def emit(self, record: LogRecord) -> None:
+        """Keep an error."""
+        if record.levelno >= ERROR and self.settings.said is not None:
+            self.settings.said.append(record.getMessage())
+
+
+@dataclass
+class FirstFitSettings(SchedulerSettingsBase):  # type: ignore[misc]
+    """There are none."""
+
+
+class FirstFit(SchedulerBase):  # type: ignore[misc]
+    """First fit in the order of the plan: linear in the ready jobs, where Snakemake's own two are not."""
+
+    def select_jobs(self, selectable: Any, remaining: Any, available: Any, sizes: Any) -> list[Any]:
+        """Choose jobs until the cores are used up."""
+        free, chosen = available["_cores"], []
+        for job in sorted(selectable, key=lambda job: int(job.params.number)):
+            wanted = job.scheduler_resources.get("_cores", 0)
+            if wanted <= free:
+                free -= wanted
+                chosen.append(job)
+            if free <= 0:
+                break
+        return chosen
+
+
+def register() -> None:
+    """Make the three plug-ins known to Snakemake."""
+    common = CommonSettings(
+        non_local_exec=False,
+        implies_no_shared_fs=False,
+        job_deploy_sources=False,
+        auto_deploy_default_storage_provider=False,
+    )
+    executor = _module(Executor=Executor, ExecutorSettings=ExecutorSettings, common_settings=common)
+    ExecutorPluginRegistry().register_plugin(PLUGIN, executor)
+    LoggerPluginRegistry().register_plugin(
+        PLUGIN, _module(LogHandler=LogHandler, LogHandlerSettings=LogHandlerSettings)
+    )
+    SchedulerPluginRegistry().register_plugin(PLUGIN, _module(Scheduler=FirstFit, SchedulerSettings=FirstFitSettings))
+
+
+def _module(**names: Any) -> ModuleType:
+    module = ModuleType(f"preserve_{PLUGIN}")
+    for name, value in names.items():
+        setattr(module, name, value)
+    return module
+
+
+def run(request: dict[str, Any], caller: Caller, said: list[str]) -> None:
+    """Have all jobs of a request run.
+
+    Raises:
+        Exception: what Snakemake raises when a job or Snakemake itself failed.
+    """
+    with api.SnakemakeApi(
+        settings.OutputSettings(log_handler_settings={PLUGIN: LogHandlerSettings(said=said)}, enable_file_logging=False)
+    ) as snakemake:
+        workflow = snakemake.workflow(
+            resource_settings=settings.ResourceSettings(cores=request["cores"]),
+            config_settings=settings.ConfigSettings(config={"jobs": request["jobs"]}),
+            snakefile=SNAKEFILE,
+            workdir=Path(request["folder"]),
+        )
+        dag = workflow.dag(
+            settings.DAGSettings(
+                force_incomplete=True,
+                rerun_triggers=frozenset({settings.RerunTrigger.MTIME}),
+                targets=frozenset(f"receipts/{number}" for number in range(request["count"])),
+            )
+        )
+        dag.execute_workflow(
+            executor=PLUGIN,
+            executor_settings=ExecutorSettings(caller=caller),
+            execution_settings=settings.ExecutionSettings(
+                latency_wait=0, lock=False, keep_going=request["keep_going"], keep_metadata=False
+            ),
+            scheduling_settings=settings.SchedulingSettings(scheduler=PLUGIN),
+            scheduler_settings=FirstFitSettings(),
+            greedy_scheduler_settings=GreedySettings(),  # asked for even where another scheduler is chosen
+        )
+
+
+def main() -> None:
+    """Serve one request."""
+    caller = Caller(reading=sys.stdin.buffer, writing=os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)  # what anything else prints is not for the caller
+    sys.setrecursionlimit(DEPTH)
+    register()
+    line = caller.reading.readline()
+    if not line:
+        return
+    request = json.loads(line)
+    said: list[str] = []
+    os.environ |= dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), request["folder"])  # it leaves files there
+    threading.Thread(target=caller.listen, daemon=True).start()
+    try:
+        run(request, caller, said)
+    except Exception as error:
+        caller.say("end", "\n".join([f"{type(error).__name__}: {error}", *said[-5:]]))
+    else:
+        caller.say("end", "")
+    os._exit(0)  # the caller has all it waits for; taking Snakemake apart takes a fifth of a second
+
+
+if __name__ == "__main__":
+    main()
