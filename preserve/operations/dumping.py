@@ -10,11 +10,11 @@ from pathlib import Path
 
 from preserve.documents.plan import Plan, PlannedStep
 from preserve.errors import PreserveError
-from preserve.interfaces import Engine, Progress, RunRequest
+from preserve.interfaces import Engine, Progress
 from preserve.operations.folder import Folder
 from preserve.operations.judged import Pair, Version
 from preserve.operations.places import Settings, bring, choose_engine
-from preserve.operations.run_step import WORK, lay_out
+from preserve.operations.run_step import lay_out, request_of
 
 NOT_RUN = "it is read by a command in its step's image, and preserve diff runs nothing"
 SHOWN = 200  # bytes of a failed dumper's stderr
@@ -78,15 +78,8 @@ class Dumper:
         place = self._scratch / str(self._count)
         place.mkdir()
         mounts = lay_out(replace(step, outputs=()), {pair.path: version.file}, place / "work")
-        request = RunRequest(
-            image=self.plan.images[step.image],
-            command=pair.policy.command,
-            environment=step.environment,
-            mounts=mounts,
-            working_folder=WORK,
-            resources=step.resources,
-            label=f"dump/{self._count}",
-        )
+        planned = request_of(self.plan, step, mounts, label=f"dump/{self._count}")
+        request = replace(planned, command=pair.policy.command, network=False)
         with (place / "dump.json").open("wb") as stdout, (place / "stderr").open("wb") as stderr:
             ended = self._engine_with(step).run(request, stdout=stdout, stderr=stderr)
         if ended.exit_code != 0:

@@ -63,7 +63,7 @@ def run_step(
     started, clock = datetime.now(UTC), time.monotonic()
     try:
         mounts = lay_out(step, {a.path: source_of[a.path] for a in read}, work)
-        request = _request(context, step, mounts)
+        request = request_of(context.plan, step, mounts, label=context.label)
         watch = _watch(context, step, mounts, work)
         with watch, (logs / "stdout").open("wb") as stdout, (logs / "stderr").open("wb") as stderr:
             execution = context.engine.run(request, stdout=stdout, stderr=stderr)
@@ -198,16 +198,17 @@ def _strays(top: Path, inputs: frozenset[str]) -> tuple[str, ...]:
     return tuple(sorted(path for path in found if path not in inputs))
 
 
-def _request(context: StepContext, step: PlannedStep, mounts: tuple[Mount, ...]) -> RunRequest:
+def request_of(plan: Plan, step: PlannedStep, mounts: tuple[Mount, ...], *, label: str) -> RunRequest:
+    """Ask an engine for a step as it is planned; ``label`` is what its container is marked with."""
     return RunRequest(
-        image=context.plan.images[step.image],
+        image=plan.images[step.image],
         command=step.command,
         environment=step.environment,
         mounts=mounts,
         working_folder=WORK,
         network=step.network,
         resources=step.resources,
-        label=context.label,
+        label=label,
     )
 
 

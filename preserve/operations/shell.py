@@ -11,12 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from preserve.digest import FilePin
-from preserve.documents.workflow import Resources
 from preserve.errors import UserError
-from preserve.interfaces import Progress, RunRequest
+from preserve.interfaces import Progress
 from preserve.operations.folder import Folder, look, materials
 from preserve.operations.places import Settings, bring, choose_engine
-from preserve.operations.run_step import WORK, lay_out
+from preserve.operations.run_step import lay_out, request_of
 
 
 def shell(folder: Folder, settings: Settings, step: str, *, progress: Progress, say: Callable[[str], None]) -> int:
@@ -51,15 +50,11 @@ def shell(folder: Folder, settings: Settings, step: str, *, progress: Progress, 
     work = Path(tempfile.mkdtemp(dir=folder.state, prefix="shell-"))
     try:
         mounts = lay_out(chosen, {a.path: folder.root / a.path for a in read}, work / "step")
-        request = RunRequest(
-            image=image,
+        request = replace(
+            request_of(situation.plan, chosen, mounts, label=f"shell/{work.name}"),
             command=("/bin/sh",),
             environment={**chosen.environment, "PS1": f"{chosen.id}:$PWD$ "},
-            mounts=mounts,
-            working_folder=WORK,
-            network=chosen.network,
-            resources=replace(chosen.resources, time=None) if chosen.resources != Resources() else Resources(),
-            label=f"shell/{work.name}",
+            resources=replace(chosen.resources, time=None),
             interactive=True,
         )
         return engine.run(request, stdout=sys.stdout.buffer, stderr=sys.stderr.buffer).exit_code

@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from preserve.documents.plan import Plan, PlannedStep
-from preserve.interfaces import Engine, Execution, Mount, Progress, RunRequest
-from preserve.operations.run_step import WORK, lay_out, product_files, remove_work
+from preserve.interfaces import Engine, Execution, Mount, Progress
+from preserve.operations.run_step import lay_out, product_files, remove_work, request_of
 from preserve.operations.variations import PLAIN, Variation, varied
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a tmpfs: it lists files by when they came
@@ -153,9 +153,10 @@ class Trials:
             place, mounts = self._reversed(_listing(place / "in"), folders[1])
         if variation.user is not None:
             _open_to_all(place)
+        request = varied(request_of(self.bench.plan, self.step, mounts, label=self.bench.label), variation)
         began = time.monotonic()
         with (work / "stdout").open("w+b") as stdout, (work / "stderr").open("w+b") as stderr:
-            execution = engine.run(varied(self._request(mounts), variation), stdout=stdout, stderr=stderr)
+            execution = engine.run(request, stdout=stdout, stderr=stderr)
             failure = _failure(self.step, execution, stderr)
         products, problem = _products(self.step, place / "out") if failure is None else ({}, failure)
         outcome = "done" if problem is None else "failed"
@@ -189,19 +190,6 @@ class Trials:
             made.append((_places_kept(before, _listing(folder / name / "in")), name, mounts))
         _, name, mounts = min(made)
         return folder / name, mounts
-
-    def _request(self, mounts: tuple[Mount, ...]) -> RunRequest:
-        step = self.step
-        return RunRequest(
-            image=self.bench.plan.images[step.image],
-            command=step.command,
-            environment=step.environment,
-            mounts=mounts,
-            working_folder=WORK,
-            network=step.network,
-            resources=step.resources,
-            label=self.bench.label,
-        )
 
 
 def scratch_folder(state: Path, label: str) -> Path:
