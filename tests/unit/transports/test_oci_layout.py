@@ -30,6 +30,12 @@ def layout(tmp_path: Path) -> Layout:
 
 
 @pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """Where images are copied to."""
+    return tmp_path / "copy"
+
+
+@pytest.fixture
 def transport(tmp_path: Path) -> OciLayoutTransport:
     return OciLayoutTransport(root=tmp_path)
 

@@ -54,6 +54,23 @@ def _transport(pauses: list[float] | None = None, **options: Any) -> RegistryTra
 
 
 @pytest.fixture
+def lies() -> Iterator[Lies]:
+    yield from serve(Lies())
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Lies]:
+    """A second host: blob storage, or a token service."""
+    yield from serve(Lies())
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """Where images are copied to."""
+    return tmp_path / "copy"
+
+
+@pytest.fixture
 def image() -> Small:
     return small_image(LAYER_A, LAYER_B)
 
