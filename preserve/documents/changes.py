@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from preserve.documents.blas_kernels import kernel
 from preserve.documents.comparison import Change
 from preserve.documents.plan import Plan, shown_value
-from preserve.documents.record import Artifact, Record
+from preserve.documents.record import Artifact, Library, Record
 
 NONE = "none"
+NOT_KNOWN = "not known"
+BLAS_KERNEL = "BLAS kernel, by OpenBLAS's own rule"
+THREADS = (  # by what libraries choose how many threads they take, unless they take as many as there are CPUs
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "GOTO_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 
 
 def changes(recorded: Mapping[str, Record], found: Mapping[str, Record]) -> tuple[Change, ...]:
@@ -71,11 +82,41 @@ def _facts(record: Record) -> dict[str, str]:
         "image": record.image.config_digest,
         "architecture": machine.architecture,
         "CPU": machine.cpu_model,
+        "CPU's family, model and stepping": machine.cpu_id,
+        "CPUs that may be used": str(machine.cpus),
         "kernel": machine.kernel,
         "network": "allowed" if record.network else NONE,
         "command": " ".join(map(repr, record.command)),
-        **{f"variable {name}": value for name, value in sorted(record.environment.items())},
+        **{f"variable {name}": value for name, value in sorted(record.environment.items()) if name not in THREADS},
+        **_numerics(record),
     }
+
+
+def _numerics(record: Record) -> dict[str, str]:
+    """Give what moves the last digits of numbers: libraries, the kernel that OpenBLAS takes, numbers of threads."""
+    variables = {**record.image.variables, **record.environment}
+    declared = [f"{name}={variables[name]}" for name in THREADS if name in variables]
+    threads = {"threads": ", ".join(declared) or f"unset: {record.machine.cpus} CPUs"}
+    libraries = record.image.libraries
+    if libraries is None:
+        return {**threads, "numeric libraries": NOT_KNOWN}
+    kernels = {one.version: kernel(one, record.machine, variables) for one in libraries if one.kernels}
+    return {**threads, **_versions(libraries), **_kernels(kernels)}
+
+
+def _versions(libraries: Sequence[Library]) -> dict[str, str]:
+    found: dict[str, dict[str, None]] = {}
+    for one in libraries:
+        found.setdefault(one.name, {})[one.version or one.file] = None
+    return {name: ", ".join(versions) for name, versions in found.items()}
+
+
+def _kernels(kernels: Mapping[str, str | None]) -> dict[str, str]:
+    """Name the kernels, by the versions of OpenBLAS that take them if these are not of one mind."""
+    names = {name or NOT_KNOWN for name in kernels.values()}
+    if len(names) > 1:
+        return {BLAS_KERNEL: ", ".join(f"{name or NOT_KNOWN} (of {version})" for version, name in kernels.items())}
+    return {BLAS_KERNEL: names.pop()} if names else {}
 
 
 def _flags(recorded: Sequence[str], found: Sequence[str]) -> Iterator[tuple[str, str, str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from preserve.documents import jsonform
-from preserve.documents.record import EngineUsed, Machine
+from preserve.documents.record import EngineUsed, Machine, machine_of
 from preserve.documents.typed import typed
 from preserve.errors import PreserveError, UserError
 
@@ -118,7 +118,7 @@ def read_probe(data: bytes, file: str) -> Probe:
             **{
                 **value,
                 "engine": EngineUsed(**value["engine"]),
-                "machine": Machine(**{**value["machine"], "cpu_flags": tuple(value["machine"]["cpu_flags"])}),
+                "machine": machine_of(value["machine"]),
                 "steps": tuple(_step(step) for step in value["steps"]),
                 "results": tuple(_finding(finding) for finding in value["results"]),
             }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from preserve.digest import Digest
@@ -35,21 +35,47 @@ class EngineUsed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What of the machine can move a result: CPU model and flags, architecture, kernel release. No host name."""
+    """What of the machine can move a result. No host name.
+
+    ``cpu_id``: the processor's vendor, family, model and stepping (``GenuineIntel-6-55-4``: decimal, then hexadecimal);
+    ``cpus``: how many CPUs may be used, by which libraries choose how many threads they start; ``kernel``: its release.
+    """
 
     architecture: str
     cpu_model: str
+    cpu_id: str
     cpu_flags: tuple[str, ...]
+    cpus: int
     kernel: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """A numeric library of an image: ``name`` (``OpenBLAS``, ``glibc``), ``version``, path of its ``file``.
+
+    ``name`` is ``libblas.so.3`` for what programs find by this name. ``version`` is empty where the file does not tell.
+    ``kernels``: for which processors an OpenBLAS has been built, in its own words (``HASWELL``), sorted.
+    """
+
+    name: str
+    version: str
+    file: str
+    kernels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageUsed:
-    """The image by the plan's name, manifest digest and config digest."""
+    """The image by the plan's name, manifest digest and config digest, and what of it can move a result.
+
+    ``libraries``: its numeric libraries, sorted by name and file; ``None``: its layers could not be read (zstd).
+    ``variables``: those of its own environment that steer such libraries; a step's own stand before them.
+    """
 
     name: str
     manifest_digest: Digest
     config_digest: Digest
+    libraries: tuple[Library, ...] | None = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,13 +126,9 @@ def read_record(data: bytes, file: str) -> Record:
                 **value,
                 "key": Digest(value["key"]),
                 "command": tuple(value["command"]),
-                "image": ImageUsed(
-                    name=value["image"]["name"],
-                    manifest_digest=Digest(value["image"]["manifest_digest"]),
-                    config_digest=Digest(value["image"]["config_digest"]),
-                ),
+                "image": _image(value["image"]),
                 "engine": EngineUsed(**value["engine"]),
-                "machine": Machine(**{**value["machine"], "cpu_flags": tuple(value["machine"]["cpu_flags"])}),
+                "machine": machine_of(value["machine"]),
                 "materials": tuple(_artifact(a) for a in value["materials"]),
                 "products": tuple(_artifact(a) for a in value["products"]),
                 "logs": {name: _artifact(log) for name, log in value["logs"].items()},
@@ -115,6 +137,29 @@ def read_record(data: bytes, file: str) -> Record:
         return typed(record)
     except (KeyError, TypeError, ValueError, AttributeError, PreserveError) as error:
         raise UserError(f"{file}: damaged: {error}") from error
+
+
+def machine_of(value: Mapping[str, Any]) -> Machine:
+    """Read the member ``machine`` of a document; what is wrong with it shows as a built-in exception."""
+    return Machine(**{**value, "cpu_flags": tuple(value["cpu_flags"])})
+
+
+def library_of(value: Mapping[str, Any]) -> Library:
+    """Read one of ``libraries``; what is wrong with it shows as a built-in exception."""
+    return Library(**{**value, "kernels": tuple(value["kernels"])})
+
+
+def _image(value: Mapping[str, Any]) -> ImageUsed:
+    libraries = value["libraries"]
+    return ImageUsed(
+        **{
+            **value,
+            "manifest_digest": Digest(value["manifest_digest"]),
+            "config_digest": Digest(value["config_digest"]),
+            "libraries": None if libraries is None else tuple(library_of(one) for one in libraries),
+            "variables": value["variables"],
+        }
+    )
 
 
 def _artifact(value: dict[str, Any]) -> Artifact:

@@ -26,8 +26,9 @@ from preserve.operations.moving import largest, movements
 from preserve.operations.places import Settings, bring, choose_engine, engine_named
 from preserve.operations.probe_step import probe_step
 from preserve.operations.run import owner
-from preserve.operations.run_step import read_machine, remove_work
+from preserve.operations.run_step import remove_work
 from preserve.operations.status import last_run, record_of
+from preserve.operations.surroundings import read_machine
 from preserve.operations.trials import Bench, Trial, Trials, available_cpus, scratch_folder
 from preserve.operations.variations import LOOK, PLAIN, Surroundings, Variation, catalogue, read_look
 from preserve.stores.hashes import HashMemory

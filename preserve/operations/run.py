@@ -19,13 +19,15 @@ from preserve.documents.workflow import Value
 from preserve.errors import Interrupted, StepFailed, UserError
 from preserve.interfaces import Engine, LastingEngine, Progress
 from preserve.operations.failures import reasons_for_failure
+from preserve.operations.fingerprints import take_fingerprints
 from preserve.operations.folder import Folder, look, materials, pin_of, write_file
 from preserve.operations.places import Settings, bring, choose_engine
 from preserve.operations.placing import place, refuse_strangers
 from preserve.operations.reasons import reasons_to_run
 from preserve.operations.run_state import RunState
-from preserve.operations.run_step import StepContext, read_machine, run_step
+from preserve.operations.run_step import StepContext, run_step
 from preserve.operations.status import undeclared
+from preserve.operations.surroundings import image_used, read_machine
 from preserve.scheduler.chain import Job, Scheduler
 
 GO_ON = "run the same command again to go on"
@@ -35,7 +37,7 @@ GO_ON = "run the same command again to go on"
 class Options:
     """How to run: CPUs at a time; go on after a failure; ignore earlier runs; only say what would be done; steps.
 
-    ``trace_inputs``: watch which of its declared inputs each step opens.
+    ``trace_inputs``: watch which of its declared inputs each step opens; ``fingerprints``: take those of results.
     """
 
     jobs: int = 1
@@ -44,6 +46,7 @@ class Options:
     dry_run: bool = False
     only: tuple[str, ...] = ()
     trace_inputs: bool = False
+    fingerprints: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,8 @@ def run_plan(
             run_folder = _new_run(state)
     finally:
         write_file(state.folder.state / "placed.json", jsonform.dump(state.placed))
+    if options.fingerprints:
+        state.notes += take_fingerprints(state.folder, state.plan, state.records.values(), state.store, say=say)
     return _outcome(state, reasons, run_folder)
 
 
@@ -151,7 +156,7 @@ def _execute(
     todo = [step for step in state.plan.steps if step.id in reasons]
     with _Interruption() as interruption:
         engine = _ready_engine(state, todo, settings, progress, say)
-        context = _context(state, engine, options)
+        context = _context(state, todo, engine, options)
         _announce(state, todo)
         interruption.end_containers_of(engine, state)
         by_id = {step.id: step for step in todo}
@@ -179,11 +184,16 @@ def _ready_engine(
     say(why)
     engine.end_leftovers(owner(state.folder))  # of runs that died: this process holds the folder
     images = state.plan.images
-    for name in dict.fromkeys(step.image for step in todo):
+    for name in _images(todo):
         bring(images[name], state.folder, settings, progress)
         say(f"image {name}: {images[name].reference}")
         engine.load(images[name], state.folder.layout)
     return engine
+
+
+def _images(todo: list[PlannedStep]) -> tuple[str, ...]:
+    """Names of the images that steps run in, each once."""
+    return tuple(dict.fromkeys(step.image for step in todo))
 
 
 def owner(folder: Folder) -> str:
@@ -191,7 +201,7 @@ def owner(folder: Folder) -> str:
     return sha256(str(folder.root).encode()).hexdigest()[:16] + "/"
 
 
-def _context(state: RunState, engine: Engine, options: Options) -> StepContext:
+def _context(state: RunState, todo: list[PlannedStep], engine: Engine, options: Options) -> StepContext:
     run_folder = _new_run(state)
     return StepContext(
         folder=state.folder,
@@ -200,6 +210,7 @@ def _context(state: RunState, engine: Engine, options: Options) -> StepContext:
         engine=engine,
         engine_used=EngineUsed(name=engine.name, version=engine.version()),
         machine=read_machine(),
+        images={name: image_used(state.folder, name, state.plan.images[name]) for name in _images(todo)},
         store=state.store,
         label=owner(state.folder) + run_folder.name,
         trace_inputs=options.trace_inputs,

@@ -9,7 +9,7 @@ from typing import Self
 
 from preserve.digest import Digest, FilePin
 from preserve.documents.plan import Plan, PlannedStep
-from preserve.documents.record import Artifact, ImageUsed, Record, step_key
+from preserve.documents.record import Artifact, Record, step_key
 from preserve.operations.folder import Folder, Situation, pin_of
 from preserve.stores.hashes import HashMemory
 from preserve.stores.objects import ObjectStore
@@ -67,7 +67,7 @@ class RunState:
             return None
         logs = {name: replace(log, path=f"logs/{step.id}/{name}") for name, log in record.logs.items()}
         pin = self.plan.images[step.image]
-        image = ImageUsed(name=step.image, manifest_digest=pin.manifest_digest, config_digest=pin.config_digest)
+        image = replace(record.image, name=step.image, manifest_digest=pin.manifest_digest)
         # step and image may have had other names then; a manifest is one more, for the same config and layers
         return replace(record, step=step.id, image=image, logs=logs)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import shutil
 import stat
 import time
@@ -32,7 +31,7 @@ LOGS = ("stdout", "stderr")
 class StepContext:
     """What all steps of a run share. ``run`` is the run's folder, ``label`` what its containers are marked with.
 
-    ``trace_inputs``: watch which inputs each step opens.
+    ``images``: what is known of those that its steps use, by name; ``trace_inputs``: watch which inputs each step opens.
     """
 
     folder: Folder
@@ -41,6 +40,7 @@ class StepContext:
     engine: Engine
     engine_used: EngineUsed
     machine: Machine
+    images: Mapping[str, ImageUsed]
     store: ObjectStore
     label: str
     trace_inputs: bool = False
@@ -77,13 +77,13 @@ def run_step(
         raise MachineError(f"step {step.id}: {error.strerror}: {error.filename}", hint="see: df -h .") from error
     finally:
         remove_work(work)
-    image = context.plan.images[step.image]
+    image = context.images[step.image]
     record = Record(
         step=step.id,
         key=step_key(step, image.config_digest, read),
         command=step.command,
         environment=step.environment,
-        image=ImageUsed(name=step.image, manifest_digest=image.manifest_digest, config_digest=image.config_digest),
+        image=image,
         engine=context.engine_used,
         machine=context.machine,
         materials=read,
@@ -139,25 +139,6 @@ def lay_out(step: PlannedStep, sources: Mapping[str, Path], work: Path) -> tuple
         _place_for_mount(place / path, folder=False)
         mounts.append(Mount(source=source, target=f"{WORK}/{path}"))
     return tuple(mounts)
-
-
-def read_machine() -> Machine:
-    """Look at this machine's CPU and kernel."""
-    model, flags = platform.processor() or "unknown", ""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                model = value.strip()
-            if name.strip() in ("flags", "Features"):
-                flags = value
-                break
-    return Machine(
-        architecture=platform.machine(),
-        cpu_model=model,
-        cpu_flags=tuple(sorted(flags.split())),
-        kernel=f"{platform.system()} {platform.release()}",
-    )
 
 
 def _watch(

@@ -92,7 +92,7 @@ def _name(digest: Digest) -> str:
 def _layer_faults(store: Archive, layer: Descriptor, diff_ids: Iterable[Digest]) -> Iterator[Finding]:
     state, size = hashlib.sha256(), 0
     try:
-        for piece in _unpacked(store.chunks(_name(layer.digest))):
+        for piece in unpacked_layer(store.chunks(_name(layer.digest))):
             state.update(piece)
             size += len(piece)
             if size > min(MAX_LAYER, max(HARMLESS, MAX_RATIO * layer.size)):
@@ -107,8 +107,12 @@ def _layer_faults(store: Archive, layer: Descriptor, diff_ids: Iterable[Digest])
             yield Finding(path=_name(layer.digest), problem="unpacks to another layer", expected=diff_id, found=found)
 
 
-def _unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield a layer's tar stream in bounded pieces: as it is, or out of (concatenated) gzip."""
+def unpacked_layer(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield a layer's tar stream in bounded pieces: as it is, or out of (concatenated) gzip.
+
+    Raises:
+        zlib.error: it is compressed otherwise (zstd), damaged or cut short.
+    """
     first = next(chunks, b"")
     if first.startswith(b"\x28\xb5\x2f\xfd"):
         raise zlib.error("it is compressed with zstd, which this version does not unpack; its own digest holds")

@@ -20,7 +20,9 @@ def forged(step: str, words: str = "x") -> Probe:
     return Probe(
         run=words,
         engine=EngineUsed(name=words, version=words),
-        machine=Machine(architecture="x86_64", cpu_model=words, cpu_flags=(), kernel=words),
+        machine=Machine(
+            architecture="x86_64", cpu_model=words, cpu_id="AuthenticAMD-25-11-1", cpu_flags=(), cpus=2, kernel=words
+        ),
         started="2026-11-23T12:00:00Z",
         ended="2026-11-23T12:00:00Z",
         steps=(ProbedStep(step=step, runs=3, network_attempts=0, tried=(), findings=(found,), untried=()),),

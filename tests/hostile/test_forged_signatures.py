@@ -81,7 +81,9 @@ def _record(product: Artifact) -> Record:
         environment=STEP.environment,
         image=ImageUsed(name="tiny", manifest_digest=IMAGE.manifest_digest, config_digest=IMAGE.config_digest),
         engine=EngineUsed(name="docker", version="20.10.24"),
-        machine=Machine(architecture="x86_64", cpu_model="CPU", cpu_flags=(), kernel="6.1"),
+        machine=Machine(
+            architecture="x86_64", cpu_model="CPU", cpu_id="AuthenticAMD-25-11-1", cpu_flags=(), cpus=2, kernel="6.1"
+        ),
         materials=(),
         products=(product,),
         network=False,

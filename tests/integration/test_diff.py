@@ -165,7 +165,9 @@ def test_a_probe_names_what_moves_a_result_alike() -> None:
 
     findings = (finding("blas-kernel", 3e-8), finding("hash-seed", 4e-8, held=True), finding("clock", 1e-12))
     step = ProbedStep(step="fit", runs=9, network_attempts=0, tried=(), findings=findings, untried=())
-    machine = Machine(architecture="x86_64", cpu_model="x", cpu_flags=(), kernel="6")
+    machine = Machine(
+        architecture="x86_64", cpu_model="x", cpu_id="AuthenticAMD-25-11-1", cpu_flags=(), cpus=2, kernel="6"
+    )
     engine = EngineUsed(name="docker", version="1")
     probe = Probe(run="r", engine=engine, machine=machine, started="s", ended="e", steps=(step,))
     numbers = {"broken": 0, "max_abs": 4e-8, "max_rel": "inf"}

@@ -31,7 +31,14 @@ def probe(*findings: Finding, results: tuple[Finding, ...] = ()) -> Probe:
     return Probe(
         run="20261123T120000.000000Z",
         engine=EngineUsed(name="docker", version="20.10"),
-        machine=Machine(architecture="x86_64", cpu_model="a CPU", cpu_flags=("avx2",), kernel="Linux 6"),
+        machine=Machine(
+            architecture="x86_64",
+            cpu_model="a CPU",
+            cpu_id="AuthenticAMD-25-11-1",
+            cpu_flags=("avx2",),
+            cpus=2,
+            kernel="Linux 6",
+        ),
         started="2026-11-23T12:00:00Z",
         ended="2026-11-23T12:01:00Z",
         steps=(step,),
