@@ -9,9 +9,11 @@ from pathlib import Path
 from preserve.digest import Digest, FilePin, hash_file
 from preserve.documents import jsonform
 from preserve.documents.archive import BUNDLE, PATCH
+from preserve.documents.paths import OWN
 from preserve.operations.folder import Folder, write_file
 
 SCHEMA = "preserve/origin/1"
+NOTE = "origin.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +31,13 @@ def code_file(folder: Folder, name: str) -> Path:
 
 
 def write_origin(folder: Folder, archive_id: Digest) -> None:
-    """Note that ``folder`` was made from an archive; its code lies there already."""
-    write_file(folder.state / "origin.json", jsonform.dump({"schema": SCHEMA, "archive_id": archive_id}))
+    """Note that ``folder`` is made from an archive; its code is put there as well."""
+    write_file(folder.state / NOTE, jsonform.dump({"schema": SCHEMA, "archive_id": archive_id}))
+
+
+def is_replayed(folder: Folder) -> bool:
+    """Whether a replay began to make ``folder``, however far it came; in somebody's own folder nothing is made."""
+    return (folder.root / OWN / NOTE).exists()
 
 
 def read_origin(folder: Folder) -> Origin | None:
@@ -40,9 +47,9 @@ def read_origin(folder: Folder) -> Origin | None:
         UserError: the note is damaged.
         DigestMismatch: it names no archive.
     """
-    note = folder.state / "origin.json"
-    if not note.exists():
+    if not is_replayed(folder):
         return None
+    note = folder.state / NOTE
     value = jsonform.load(note.read_bytes(), str(note), schema=SCHEMA)
     files = {name: code_file(folder, name) for name in (BUNDLE, PATCH) if code_file(folder, name).exists()}
     return Origin(

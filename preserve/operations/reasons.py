@@ -20,10 +20,10 @@ def reasons_to_run(state: RunState, *, only: tuple[str, ...], no_cache: bool) ->
         UserError: there is no such step.
     """
     reasons: dict[str, str] = {}
-    wanted = _wanted(state.plan, only)
+    asked = wanted(state.plan, only)
     last = _last_records(state.folder)
     for step in state.plan.steps:
-        if step.id not in wanted:
+        if step.id not in asked:
             continue
         read = materials(step, state.known)
         if read is None:
@@ -38,8 +38,12 @@ def reasons_to_run(state: RunState, *, only: tuple[str, ...], no_cache: bool) ->
     return reasons
 
 
-def _wanted(plan: Plan, only: tuple[str, ...]) -> frozenset[str]:
-    """The steps named (by step or job), with all that they need; without names, all."""
+def wanted(plan: Plan, only: tuple[str, ...]) -> frozenset[str]:
+    """Give the ids of the steps named (by step or job), with all that they need; without names, of all.
+
+    Raises:
+        UserError: there is no such step.
+    """
     if not only:
         return frozenset(step.id for step in plan.steps)
     by_id = {step.id: step for step in plan.steps}

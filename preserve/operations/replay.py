@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -33,15 +34,15 @@ from preserve.operations.judged import (
     refuse_rules_for_nothing,
 )
 from preserve.operations.opened import Opened, open_archive
-from preserve.operations.origin import code_file, write_origin
+from preserve.operations.origin import code_file, is_replayed, write_origin
 from preserve.operations.places import Settings, bring
+from preserve.operations.reasons import wanted
 from preserve.operations.run import Options, Outcome, run_plan
 from preserve.operations.run_state import RunState
 from preserve.operations.sides import archived_probe
 from preserve.operations.verify import Choices as Checks
 from preserve.operations.verify import require_intact, verify
 from preserve.scheduler.chain import Scheduler
-from preserve.stores.hashes import HashMemory
 from preserve.stores.unpacking import unpack
 
 
@@ -89,6 +90,33 @@ def replay(
     """
     if choices.only and choices.start is not None:
         raise UserError("--only and --from do not go together", hint="--only names each step to run; --from the first")
+    verification = _verified(path, settings, choices, progress)
+    say(f"archive {verification.archive_id}: {verification.trust}")
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(open_archive(path))
+        _require_same(path, opened, verification)
+        situation = _situation(opened, choices)
+        recast = situation.plan != opened.contents.plan
+        chosen = _steps_to_run(situation.plan, choices, recast=recast)
+        if not choices.network:
+            _refuse_network(situation.plan, _may_run(opened.contents, situation.plan, chosen, choices))
+        _refuse_rules_for_nothing(opened)
+        _require_inputs(opened, choices)
+        folder = stack.enter_context(_working_folder(choices.keep))
+        stack.enter_context(folder.held())
+        scheduler = stack.enter_context(Scheduler())
+        scheduler.prepare()
+        _lay_out(opened, folder, situation, settings, choices, progress)
+        state = RunState.at_start(folder, situation, folder.hashes())
+        _seed(opened, state, chosen, progress)
+        outcome = _run(state, settings, choices, scheduler, progress, say)
+        pairs = _pairs(opened.contents, folder, outcome, chosen, choices)
+        dumper = Dumper(folder=folder, plan=outcome.plan, settings=settings, progress=progress, say=say)
+        comparison = replace(_compared(opened, outcome, _judged(opened, pairs, dumper)), recast=recast)
+    return Replayed(verification=verification, comparison=comparison, ran=outcome.ran, folder=choices.keep)
+
+
+def _verified(path: Path, settings: Settings, choices: Choices, progress: Progress) -> Verification:
     checks = Checks(
         allowed_signers=choices.allowed_signers,
         require_signature=choices.require_signature,
@@ -96,47 +124,31 @@ def replay(
     )
     verification = verify(path, checks, progress=progress)
     require_intact(path, verification, done="run")
-    say(f"archive {verification.archive_id}: {verification.trust}")
-    with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(open_archive(path))
-        _require_same(path, opened, verification)
-        situation = _situation(opened, choices)
-        _refuse_network(situation.plan, choices)
-        _refuse_rules_for_nothing(opened)
-        _require_inputs(opened, choices)
-        recast = situation.plan != opened.contents.plan
-        chosen = _steps_to_run(situation.plan, choices, recast=recast)
-        folder = stack.enter_context(_working_folder(choices.keep))
-        stack.enter_context(folder.held())
-        scheduler = stack.enter_context(Scheduler())
-        scheduler.prepare()
-        _lay_out(opened, folder, situation, settings, choices, progress)
-        hashes = folder.hashes()
-        _seed(opened, folder, hashes, frozenset(opened.contents.records) - chosen, progress)
-        options = Options(jobs=choices.jobs, only=choices.only)
-        try:
-            state = RunState.at_start(folder, situation, hashes)
-            outcome = run_plan(state, settings, options, scheduler=scheduler, progress=progress, say=say)
-        except Interrupted as error:
-            raise Interrupted(error.message, hint=_after_interruption(choices.keep)) from error
-        finally:
-            hashes.save()
-        pairs = _pairs(opened.contents, folder, outcome, chosen, choices)
-        dumper = Dumper(folder=folder, plan=outcome.plan, settings=settings, progress=progress, say=say)
-        comparison = replace(_compared(opened, outcome, _judged(opened, pairs, dumper)), recast=recast)
-    return Replayed(
-        verification=verification,
-        comparison=comparison,
-        ran=outcome.ran,
-        folder=choices.keep,
-    )
+    return verification
+
+
+def _run(
+    state: RunState,
+    settings: Settings,
+    choices: Choices,
+    scheduler: Scheduler,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> Outcome:
+    options = Options(jobs=choices.jobs, only=choices.only, fingerprints=choices.keep is not None)
+    try:
+        return run_plan(state, settings, options, scheduler=scheduler, progress=progress, say=say)
+    except Interrupted as error:
+        raise Interrupted(error.message, hint=_after_interruption(choices.keep)) from error
+    finally:
+        state.hashes.save()
 
 
 def _after_interruption(keep: Path | None) -> str:
     """Say how to go on: the same command would refuse a folder that is not empty any more."""
     if keep is None:
         return "nothing of it is left; the same command begins anew (with --keep FOLDER, what is done stays)"
-    return f"remove {keep} and replay again"
+    return f"rm -r {shlex.quote(str(keep))}, and the same command begins anew"
 
 
 def _require_same(path: Path, opened: Opened, verification: Verification) -> None:
@@ -151,7 +163,7 @@ def _working_folder(keep: Path | None) -> Iterator[Folder]:
     if keep is not None:
         keep = keep.absolute()
         if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-            raise UserError(f"{keep} exists and is not an empty folder", hint="name a new one: --keep FOLDER")
+            raise UserError(f"{keep} exists and is not an empty folder", hint=_another_place(keep))
         keep.mkdir(parents=True, exist_ok=True)
         yield Folder(root=keep)
         return
@@ -160,6 +172,14 @@ def _working_folder(keep: Path | None) -> Iterator[Folder]:
         yield Folder(root=temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _another_place(keep: Path) -> str:
+    """Say where to replay instead; what a replay left may go, and nobody is told to remove another folder."""
+    another = "name a new one: --keep FOLDER"
+    if not is_replayed(Folder(root=keep)):
+        return another
+    return f"a replay left it: rm -r {shlex.quote(str(keep))}, or {another}"
 
 
 def _situation(opened: Opened, choices: Choices) -> Situation:
@@ -202,9 +222,25 @@ def _pin(path: str, file: Path) -> FilePin:
         raise UserError(f"{file}, which is to take the place of {path}: {error.strerror}") from error
 
 
-def _refuse_network(plan: Plan, choices: Choices) -> None:
-    wanting = [step.id for step in plan.steps if step.network]
-    if wanting and not choices.network:
+def _may_run(contents: Contents, plan: Plan, chosen: frozenset[str], choices: Choices) -> frozenset[str]:
+    """Ids of all steps that this replay could come to run: an archived product is taken only if it fits.
+
+    It fits if nothing was replaced, its bytes are inside, and no step before it runs (and makes something else).
+    """
+    asked = wanted(plan, choices.only)
+    if plan != contents.plan:
+        return asked
+    found: set[str] = set()
+    for step in plan.steps:  # in an order in which they can run
+        again = step.id in chosen or found.intersection(step.upstream)
+        if step.id in asked and (again or not _is_inside(contents, contents.records[step.id])):
+            found.add(step.id)
+    return frozenset(found)
+
+
+def _refuse_network(plan: Plan, may_run: frozenset[str]) -> None:
+    wanting = [step.id for step in plan.steps if step.network and step.id in may_run]
+    if wanting:
         raise UserError(
             f"step {wanting[0]} declares that it uses the network",
             hint="if you trust the archive with your network: --allow-network",
@@ -223,6 +259,7 @@ def _lay_out(
 ) -> None:
     """Put images, inputs, code and documents where a run looks for them."""
     contents = opened.contents
+    write_origin(folder, opened.archive_id)  # first: what an interruption leaves is known for a replay's
     places = {contents.names[path]: path for path in situation.pins if path not in choices.inputs}
     places |= {name: _below(folder, code_file(folder, name)) for name in (BUNDLE, PATCH)}
     images = _below(folder, folder.layout)
@@ -237,7 +274,6 @@ def _lay_out(
         (folder.root / path).chmod(0o755 if situation.pins[path].executable else 0o644)
     for name, data in situation.documents.items():
         write_file(folder.root / name, data)
-    write_origin(folder, opened.archive_id)
     if "images" in contents.without:
         _fetch_images(folder, situation.plan, settings, progress)
 
@@ -294,21 +330,24 @@ def _named(plan: Plan, name: str) -> list[PlannedStep]:
     return found
 
 
-def _seed(opened: Opened, folder: Folder, hashes: HashMemory, steps: frozenset[str], progress: Progress) -> None:
-    """Take products, logs and records of the archive as if these steps had run here."""
-    contents, store = opened.contents, folder.store(hashes)
-    for step in sorted(steps):
+def _seed(opened: Opened, state: RunState, chosen: frozenset[str], progress: Progress) -> None:
+    """Take products, logs and records of the archive as if all steps but the chosen ones had run here."""
+    contents, scratch = opened.contents, state.folder.state / "seed"
+    for step in sorted(contents.records.keys() - chosen):
         record = contents.records[step]
-        files = _files_of(contents, record)
-        if any(name not in contents.payload for name in files):
+        if not _is_inside(contents, record):
             continue  # left out when the archive was made: the step has to run
-        scratch = folder.state / "seed"
+        files = _files_of(contents, record)
         unpack(opened.store, scratch, {name: contents.payload[name] for name in files}, progress=progress)
         for name in files:
             if (scratch / name).exists():  # two names of one log
-                store.take(scratch / name)
+                state.store.take(scratch / name)
         shutil.rmtree(scratch)
-        write_file(folder.record_of(record.key), record.to_bytes())
+        write_file(state.folder.record_of(record.key), record.to_bytes())
+
+
+def _is_inside(contents: Contents, record: Record) -> bool:
+    return all(name in contents.payload for name in _files_of(contents, record))
 
 
 def _files_of(contents: Contents, record: Record) -> list[str]:

@@ -159,7 +159,9 @@ def test_an_interrupted_replay_says_how_to_go_on(
     monkeypatch.chdir(tmp_path)
     done = here("replay", *kept, str(files.write(tmp_path / "a.crate.zip")))
     assert (done.code, "to go on" in done.err) == (130, False)
-    assert ("remove" if kept else "begins anew") in done.err
+    assert "begins anew" in done.err
+    again = here("replay", *kept, str(tmp_path / "a.crate.zip"))
+    assert (again.code, "a replay left it: rm -r " in again.err) == ((2, True) if kept else (130, False))
 
 
 def test_a_name_that_no_locale_has(files: Files, tmp_path: Path) -> None:

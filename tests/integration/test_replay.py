@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -261,31 +260,75 @@ class TestRecast:
         (tmp_path / "mine" / "notes.txt").write_text("mine\n")
         done = user("replay", "--keep", str(tmp_path / "mine"), str(archive), expect=2)
         assert "not an empty folder" in done.err
+        assert "rm -r" not in done.err
         assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
+    def test_a_folder_that_a_replay_left_may_go(self, archive: Path, user: Session, tmp_path: Path) -> None:
+        kept = tmp_path / "my kept"
+        user("replay", "--keep", str(kept), str(archive))
+        done = user("replay", "--keep", str(kept), str(archive), expect=2)
+        assert f"a replay left it: rm -r '{kept}', or name a new one" in done.err
+        assert (kept / "results" / "sum.txt").is_file()
 
-@pytest.fixture
-def networked(tiny_image: TinyImage, apptainer: str, tmp_path: Path) -> Iterator[Path]:
-    """An archive of an analysis one of whose steps uses the network."""
-    root = Path(tempfile.mkdtemp(prefix="preserve-net-")) / "sums"
-    write_analysis(root, tiny_image.layout, steps=STEPS.replace("- name: tools", "- name: tools\n    network: true"))
-    commit(root)
-    analysis = session(root, "apptainer")
-    for command in (("lock",), ("run",), ("archive", "-o", str(tmp_path / "net.crate.zip"))):
+
+@pytest.fixture(scope="module")
+def networked(tiny_image: TinyImage, apptainer: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Archives, full and bare (without intermediates), of an analysis whose second step uses the network."""
+    place = tmp_path_factory.mktemp("net")
+    write_analysis(
+        place / "sums", tiny_image.layout, steps=STEPS.replace("- name: sorted", "- name: sorted\n    network: true")
+    )
+    commit(place / "sums")
+    analysis = session(place / "sums", "apptainer")
+    full = ("archive", "-o", "../full.crate.zip")
+    bare = ("archive", "-o", "../bare.crate.zip", "--without", "intermediates")
+    for command in (("lock",), ("run",), full, bare):
         analysis(*command)
-    shutil.rmtree(root.parent)
-    yield tmp_path / "net.crate.zip"
+    shutil.rmtree(place / "sums")
+    return place
 
 
 @pytest.mark.apptainer
 class TestNetwork:
-    def test_it_is_the_users_to_give(self, networked: Path, user: Session, tmp_path: Path) -> None:
-        refused = user("replay", "--keep", str(tmp_path / "kept"), str(networked), expect=2)
-        assert "step tools declares that it uses the network" in refused.err
-        assert "--allow-network" in refused.err
-        assert not (tmp_path / "kept").exists()
-        done = replace(user, prefix=())("replay", "--json", "--allow-network", str(networked))
+    def test_it_is_the_users_to_give(self, networked: Path, user: Session) -> None:
+        done = replace(user, prefix=())("replay", "--json", "--allow-network", str(networked / "full.crate.zip"))
         assert done.document["verdict"] == "identical"
+
+    @pytest.mark.parametrize(
+        ("archive", "options"),
+        [
+            ("full", ()),
+            ("full", ("--only", "sorted")),
+            ("full", ("--from", "sorted")),
+            ("full", ("-p", "scale=3")),  # what a replaced parameter leads to is not known before
+            ("full", ("-p", "scale=3", "--only", "sum")),
+            ("bare", ("--only", "sum")),  # its product is not at hand
+            ("bare", ("--from", "scaled")),
+        ],
+    )
+    def test_a_step_that_might_run_needs_it(
+        self, networked: Path, user: Session, tmp_path: Path, archive: str, options: tuple[str, ...]
+    ) -> None:
+        kept, file = tmp_path / "kept", networked / f"{archive}.crate.zip"
+        refused = user("replay", "--keep", str(kept), *options, str(file), expect=2)
+        assert "step sorted declares that it uses the network" in refused.err
+        assert "--allow-network" in refused.err
+        assert not kept.exists()
+
+    @pytest.mark.parametrize(
+        ("archive", "options", "steps"),
+        [
+            ("full", ("--only", "sum"), {"sum"}),
+            ("full", ("--only", "tools"), {"tools"}),
+            ("full", ("--from", "scaled"), {"scaled", "sum"}),
+            ("bare", ("--only", "tools"), {"tools"}),
+            ("full", ("-p", "scale=3", "--only", "tools"), {"tools"}),
+        ],
+    )
+    def test_a_step_that_does_not_run_does_not(
+        self, networked: Path, user: Session, archive: str, options: tuple[str, ...], steps: set[str]
+    ) -> None:
+        assert ran(user("replay", *options, str(networked / f"{archive}.crate.zip"))) == steps
 
 
 class TestDifferent:
