@@ -61,7 +61,9 @@ def _image(file: Path, limits: Limits) -> Iterator[Leaf]:
         raise TooMuch(str(error)) from error
     except (TooMuch, Unreadable):
         raise
-    except Exception as error:  # Pillow raises what its decoders meet: OSError, SyntaxError, struct.error ...
+    # Pillow has no error of its own for damage: each decoder raises what it meets (OSError, SyntaxError, struct.error,
+    # KeyError ...), others with each version. A slip of ours ends here too, as a file that never passes.
+    except Exception as error:
         raise Unreadable(f"is no image that can be read: {error}") from error
 
 

@@ -93,7 +93,9 @@ def _leaves(file: Path, limits: Limits, *, attempt: bool = False) -> Iterator[Le
         yield from _Keys(content, limits, attempt=attempt).of(opened, "", 0)
     except (TooMuch, Unreadable):
         raise
-    except Exception as error:  # uproot raises what struct, numpy or its generated classes meet
+    # uproot raises what struct, numpy, a decompressor or the classes meet that it makes from the file's own description
+    # of them: there is no list. A slip of ours ends here too, as a file that never passes.
+    except Exception as error:
         raise Unreadable(f"is no ROOT file that can be read: {type(error).__name__}: {error}") from error
 
 
@@ -169,7 +171,8 @@ class _Keys:
             leaves = leaves_of_object(path, key.get(), self._limits.depth)
         except TooMuch:
             raise
-        except Exception:  # whatever uproot raises, or NotUnderstood: the bytes are there
+        # Whatever uproot raises, or NotUnderstood: the bytes are there, and must then be the same, all of them.
+        except Exception:
             chunk, _ = key.get_uncompressed_chunk_cursor()
             leaves = [opaque(f"{path}:bytes", bytes(chunk.raw_data))]
         yield from leaves

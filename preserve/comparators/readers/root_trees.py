@@ -61,7 +61,8 @@ def _of_branch(path: str, branch: Any, read: Callable[[int, int], bytes], limits
         leaves = list(leaves_of_pieces(path, lambda: _pieces(branch, sizes, limits.depth), limits))
     except TooMuch:
         raise
-    except Exception:  # a type that uproot cannot interpret, whatever it raises
+    # A type that uproot cannot interpret, whatever it raises: then the bytes of all its baskets must be the same.
+    except Exception:
         leaves = [_opaque(path, branch)]
     yield from leaves
 
