@@ -56,6 +56,21 @@ def _engine(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _jobs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-j", "--jobs", type=_positive, default=1, metavar="N", help="CPUs to use at a time (default: 1)"
+    )
+
+
+def _several(command: argparse.ArgumentParser, flag: str, *, dest: str, metavar: str, summary: str) -> None:
+    """Add an option that may be given several times."""
+    command.add_argument(flag, dest=dest, action="append", default=[], metavar=metavar, help=summary)
+
+
+def _archive_file(command: argparse.ArgumentParser) -> None:
+    command.add_argument("archive", metavar="ARCHIVE")
+
+
 def _lock(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--update",
@@ -66,14 +81,10 @@ def _lock(command: argparse.ArgumentParser) -> None:
 
 
 def _run(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "-j", "--jobs", type=_positive, default=1, metavar="N", help="CPUs to use at a time (default: 1)"
-    )
+    _jobs(command)
     _engine(command)
-    command.add_argument(
-        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="set a parameter for this run"
-    )
-    command.add_argument("--step", action="append", default=[], metavar="NAME", help="only this step and what it needs")
+    _several(command, "-p", dest="parameters", metavar="NAME=VALUE", summary="set a parameter for this run")
+    _several(command, "--step", dest="step", metavar="NAME", summary="only this step and what it needs")
     command.add_argument(
         "-k", "--keep-going", action="store_true", help="after a failure, run what does not depend on it"
     )
@@ -113,7 +124,7 @@ def _archive(command: argparse.ArgumentParser) -> None:
 
 
 def _show(command: argparse.ArgumentParser) -> None:
-    command.add_argument("archive", metavar="ARCHIVE")
+    _archive_file(command)
     _json(command)
 
 
@@ -127,28 +138,22 @@ def _signers(command: argparse.ArgumentParser) -> None:
 
 
 def _verify(command: argparse.ArgumentParser) -> None:
-    command.add_argument("archive", metavar="ARCHIVE")
+    _archive_file(command)
     command.add_argument("--deep", action="store_true", help="unpack image layers and the code's history to check them")
     _signers(command)
     _json(command)
 
 
 def _replay(command: argparse.ArgumentParser) -> None:
-    command.add_argument("archive", metavar="ARCHIVE")
-    command.add_argument(
-        "-j", "--jobs", type=_positive, default=1, metavar="N", help="CPUs to use at a time (default: 1)"
-    )
+    _archive_file(command)
+    _jobs(command)
     _engine(command)
-    command.add_argument("--only", action="append", default=[], metavar="STEP", help="run just this step anew")
+    _several(command, "--only", dest="only", metavar="STEP", summary="run just this step anew")
     command.add_argument(
         "--from", dest="start", metavar="STEP", help="begin with this step, with archived products before it"
     )
-    command.add_argument(
-        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="recast: another parameter"
-    )
-    command.add_argument(
-        "--input", dest="inputs", action="append", default=[], metavar="PATH=FILE", help="recast: another input"
-    )
+    _several(command, "-p", dest="parameters", metavar="NAME=VALUE", summary="recast: another parameter")
+    _several(command, "--input", dest="inputs", metavar="PATH=FILE", summary="recast: another input")
     command.add_argument("--keep", metavar="FOLDER", help="work in this new folder and leave all there")
     command.add_argument("--allow-network", action="store_true", help="let steps that declare it reach your network")
     _signers(command)
@@ -166,7 +171,7 @@ def _diff(command: argparse.ArgumentParser) -> None:
 
 
 def _sign(command: argparse.ArgumentParser) -> None:
-    command.add_argument("archive", metavar="ARCHIVE")
+    _archive_file(command)
     command.add_argument(
         "--key", required=True, metavar="K", help="your private SSH key, or a public one that ssh-agent holds"
     )
