@@ -6,17 +6,18 @@ Cheapest first: the files' bytes, the digests of leaves, and only then the conte
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from preserve.comparators import choosing
+from preserve.comparators import choosing, fingerprint
 from preserve.comparators.choosing import Obstacle, Obstructed
 from preserve.comparators.leaves import Leaf, Limits
 from preserve.comparators.numbers import Array, NumberFacts, number_facts, same_type
 from preserve.digest import Digest, FilePin, hash_file
+from preserve.documents.fingerprint import Fingerprint, Rest, Statistics
 
 State = Literal["equal", "volatile", "changed", "unlike", "missing", "extra", "unreadable"]
 SHOWN = 200  # characters of a text that are shown
@@ -28,8 +29,8 @@ class Difference:
 
     ``state``: equal; volatile (metadata, differing); changed (of one kind, type and shape); unlike (of another kind,
     type or shape); missing (only recorded); extra (only found); unreadable. ``why`` says it in words where that is not
-    clear; ``numbers`` are facts of numbers; ``texts`` both sides, shortened, of others. The leaves are kept, so that
-    judging can look at them again.
+    clear; ``numbers`` are facts of numbers; ``texts`` both sides, shortened, of others; ``statistics`` what is known of
+    both sides' numbers where those of one are not at hand. The leaves are kept, so that judging can look at them again.
     """
 
     path: str
@@ -38,6 +39,7 @@ class Difference:
     why: str = ""
     numbers: NumberFacts | None = None
     texts: tuple[str, str] | None = None
+    statistics: tuple[tuple[Statistics, ...], tuple[Statistics, ...]] | None = None
     recorded: Leaf | None = None
     found: Leaf | None = None
 
@@ -48,7 +50,8 @@ class FileFacts:
 
     ``reader`` names what read them; ``obstacle`` says why they could not be compared beyond their bytes;
     ``differences`` are all leaves that are not equal, ``equal`` the paths of those that are. ``opaque`` are the paths
-    of leaves of which nothing but equality can be said.
+    of leaves of which nothing but equality can be said. ``fingerprints`` says, by side, what stood in for a file whose
+    bytes are not at hand.
     """
 
     recorded: FilePin | None
@@ -59,6 +62,7 @@ class FileFacts:
     equal: tuple[str, ...] = ()
     opaque: tuple[str, ...] = ()
     read: bool = False
+    fingerprints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def same_bytes(self) -> bool:
@@ -76,7 +80,8 @@ class FileFacts:
 class Sides:
     """The two files of a comparison, by pin and, where the bytes are at hand, by path.
 
-    ``name`` is the file's path in the analysis: readers go by its ending.
+    ``name`` is the file's path in the analysis: readers go by its ending. A fingerprint is looked at only where the
+    bytes are not at hand.
     """
 
     name: str
@@ -84,6 +89,22 @@ class Sides:
     found: FilePin | None
     recorded_file: Path | None = None
     found_file: Path | None = None
+    recorded_print: Fingerprint | None = None
+    found_print: Fingerprint | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Content:
+    """One file's leaves, of its bytes or of its fingerprint; ``rest`` are those that this does not list."""
+
+    reader: str
+    leaves: Callable[[], dict[str, Leaf]]
+    fingerprint: Fingerprint | None = None
+
+    @property
+    def rest(self) -> Rest | None:
+        """What a fingerprint says of leaves that it does not list."""
+        return self.fingerprint.rest if self.fingerprint is not None else None
 
 
 def sides_of(name: str, recorded: Path | None, found: Path | None) -> Sides:
@@ -119,32 +140,77 @@ def compare_leaves(recorded: Mapping[str, Leaf], found: Mapping[str, Leaf]) -> I
 
 
 def _read(sides: Sides, limits: Limits, facts: FileFacts) -> FileFacts:
-    recorded_file, found_file = _at_hand(sides.recorded_file, "recorded"), _at_hand(sides.found_file, "found")
-    reader, other = choosing.choose(recorded_file, sides.name), choosing.choose(found_file, sides.name)
-    if reader.name != other.name:
-        why = f"the recorded file is read as {reader.name}, the found one as {other.name}"
+    recorded = _content(sides.name, sides.recorded_file, sides.recorded_print, limits, "recorded")
+    found = _content(sides.name, sides.found_file, sides.found_print, limits, "found")
+    used = {"recorded": recorded.fingerprint, "found": found.fingerprint}
+    facts = replace(facts, fingerprints={side: fingerprint.described(one) for side, one in used.items() if one})
+    if recorded.reader != found.reader:
+        why = f"the recorded file is read as {recorded.reader}, the found one as {found.reader}"
         unlike = Difference(path="", state="unlike", kind="file", why=why)
         return replace(facts, differences=(unlike,), read=True)
-    facts = replace(facts, reader=reader.name)
+    facts = replace(facts, reader=recorded.reader)
     try:
-        recorded = choosing.read_leaves(reader, recorded_file, limits)
-        found = recorded if facts.same_bytes else choosing.read_leaves(reader, found_file, limits)
+        return _with_leaves(facts, recorded, found)
     except Obstructed as obstructed:
         return replace(facts, obstacle=obstructed.obstacle)
-    compared = tuple(compare_leaves(recorded, found))
+
+
+def _with_leaves(facts: FileFacts, recorded: _Content, found: _Content) -> FileFacts:
+    partial = recorded.rest is not None or found.rest is not None
+    if facts.same_bytes and partial:
+        return facts  # nothing differs, and of what there is, not all is known
+    one = recorded.leaves()
+    other = one if facts.same_bytes else found.leaves()
+    if recorded.fingerprint is not None or found.fingerprint is not None:
+        one, other = fingerprint.renamed(one), fingerprint.renamed(other)
+    unlisted: tuple[str, ...] = ()
+    if partial:
+        one, other, unlisted = _settled(recorded, found, one, other)
+    compared = tuple(compare_leaves(one, other))
     return replace(
         facts,
-        differences=tuple(one for one in compared if one.state != "equal"),
-        equal=tuple(one.path for one in compared if one.state == "equal"),
-        opaque=tuple(path for path, leaf in recorded.items() if leaf.kind == "opaque"),
+        differences=tuple(difference for difference in compared if difference.state != "equal"),
+        equal=(*(difference.path for difference in compared if difference.state == "equal"), *unlisted),
+        opaque=tuple(path for path, leaf in one.items() if leaf.kind == "opaque"),
         read=True,
     )
 
 
-def _at_hand(file: Path | None, which: str) -> Path:
-    if file is None:
-        raise Obstructed(Obstacle(reason=f"the {which} file is known by its digest only: its bytes are not at hand"))
-    return file
+def _settled(
+    recorded: _Content, found: _Content, one: dict[str, Leaf], other: dict[str, Leaf]
+) -> tuple[dict[str, Leaf], dict[str, Leaf], tuple[str, ...]]:
+    """Take the leaves that a fingerprint does not list away from the other side, if they are what it says of them.
+
+    Gives both sides' other leaves, and the paths of those that are equal.
+
+    Raises:
+        Obstructed: they are others, or both sides are fingerprints.
+    """
+    count = max(rest.leaves for rest in (recorded.rest, found.rest) if rest is not None)
+    obstacle = Obstacle(
+        reason=f"a fingerprint had no room for {count} leaves, and nothing shows that they are the same"
+    )
+    if recorded.fingerprint is not None and found.fingerprint is not None:
+        raise Obstructed(obstacle)
+    listed, rest, whole = (one, recorded.rest, other) if recorded.rest is not None else (other, found.rest, one)
+    unlisted = {path: leaf for path, leaf in whole.items() if path not in listed and leaf.kind != "volatile"}
+    if fingerprint.rest_of(unlisted.values()) != rest:
+        raise Obstructed(obstacle)
+    left = {path: leaf for path, leaf in whole.items() if path not in unlisted}
+    return (one, left, tuple(unlisted)) if recorded.rest is not None else (left, other, tuple(unlisted))
+
+
+def _content(name: str, file: Path | None, known: Fingerprint | None, limits: Limits, which: str) -> _Content:
+    """Give a file's leaves, or what stands in for them."""
+    if file is not None:
+        reader = choosing.choose(file, name)
+        return _Content(reader=reader.name, leaves=lambda: choosing.read_leaves(reader, file, limits))
+    reason = f"the {which} file is known by its digest only: its bytes are not at hand"
+    if known is None:
+        raise Obstructed(Obstacle(reason=reason))
+    if known.obstacle is not None:
+        raise Obstructed(Obstacle(reason=f"{reason}, and its fingerprint says only why not more: {known.obstacle}"))
+    return _Content(reader=known.reader, leaves=lambda: fingerprint.stand_ins(known), fingerprint=known)
 
 
 def _compare(path: str, recorded: Leaf | None, found: Leaf | None) -> Difference:
@@ -159,10 +225,49 @@ def _compare(path: str, recorded: Leaf | None, found: Leaf | None) -> Difference
         why = f"{recorded.kind} was recorded, {found.kind} is found"
         return Difference(path=path, state="unlike", kind=recorded.kind, why=why, recorded=recorded, found=found)
     try:
-        return _COMPARE[recorded.kind](path, recorded, found)
+        kept = recorded.kept is not None or found.kept is not None
+        return (_kept if kept else _COMPARE[recorded.kind])(path, recorded, found)
     except Obstructed as obstructed:
         why = obstructed.obstacle.reason
         return Difference(path=path, state="unreadable", kind=recorded.kind, why=why, recorded=recorded, found=found)
+
+
+def _kept(path: str, recorded: Leaf, found: Leaf) -> Difference:
+    """Compare with a leaf of a fingerprint that was too large for it: by digest, and what else is known of it."""
+    alike = Difference(path=path, state="equal", kind=recorded.kind, recorded=recorded, found=found)
+    digests = fingerprint.digest_of(recorded), fingerprint.digest_of(found)
+    if digests[0] is not None and digests[0] == digests[1]:
+        return alike
+    if recorded.kind in ("text", "volatile"):
+        state: State = "volatile" if recorded.kind == "volatile" else "changed"
+        return replace(alike, state=state, texts=_kept_texts(recorded, found))
+    return _kept_arrays(alike, recorded, found)
+
+
+def _kept_arrays(alike: Difference, recorded: Leaf, found: Leaf) -> Difference:
+    """Say what is known of arrays with other digests."""
+    one, other = fingerprint.shortly(recorded), fingerprint.shortly(found)
+    if reasons := [known.why for known in (one, other) if known.why is not None]:
+        return replace(alike, state="unreadable", why="; ".join(dict.fromkeys(reasons)))
+    if one.dtype != other.dtype:
+        return replace(alike, state="unlike", why=f"type {one.dtype} was recorded, {other.dtype} is found")
+    if one.shape != other.shape:
+        return replace(alike, state="unlike", why=f"shape {one.shape} was recorded, {other.shape} is found")
+    known = (one.statistics, other.statistics) if one.statistics and other.statistics else None
+    return replace(alike, state="changed", statistics=known, why="its digest is another")
+
+
+def _kept_texts(recorded: Leaf, found: Leaf) -> tuple[str, str]:
+    """Say of two texts what is known of them."""
+
+    def said(leaf: Leaf) -> str:
+        if leaf.kept is not None:
+            return f"({leaf.kept.length} characters, known by their digest only)"
+        content = choosing.load(leaf)
+        text = content if isinstance(content, str) else bytes(content).hex()
+        return text if len(text) <= SHOWN else text[:SHOWN] + "…"
+
+    return said(recorded), said(found)
 
 
 def _one_sided(path: str, recorded: Leaf | None, found: Leaf | None) -> Difference:

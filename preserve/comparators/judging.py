@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 from preserve.comparators import choosing
 from preserve.comparators.choosing import Obstructed
 from preserve.comparators.comparing import Difference, FileFacts
+from preserve.comparators.fingerprint import NOT_KEPT
 from preserve.comparators.globs import matcher
 from preserve.comparators.numbers import Array, NumberFacts, count_beyond, same_type
 from preserve.comparators.statistics import Tested, Untestable, holm, outcome
 from preserve.documents.comparison import Judged, passes, worst
+from preserve.documents.fingerprint import Statistics
 from preserve.documents.policy import Pixels, Policy, Rule, Statistical
 from preserve.errors import UserError
 
@@ -110,10 +112,28 @@ def _row(difference: Difference, rule: Rule | None, policy: Policy) -> _Row:
         return _Row(difference=difference, verdict="equivalent")
     if difference.state == "unreadable":
         return _Row(difference=difference, verdict="uncomparable", why=difference.why)
+    if difference.statistics is not None:  # sums and extremes say that it moved, never that it moved little
+        return _Row(difference=difference, verdict="uncomparable", rule=rule, why=_moved(*difference.statistics))
     try:
         return _loosened(difference, rule, policy)
     except Obstructed as obstructed:
         return _Row(difference=difference, verdict="uncomparable", rule=rule, why=obstructed.obstacle.reason)
+
+
+def _moved(recorded: Sequence[Statistics], found: Sequence[Statistics]) -> str:
+    """Say what is known of numbers that are not at hand."""
+    moves = [
+        f"{f'{one.part}: ' if one.part else ''}{what} {before} was recorded, {after} is found"
+        for one, other in zip(recorded, found, strict=True)
+        for what, before, after in _values(one, other)
+        if before != after
+    ]
+    return f"{NOT_KEPT}: {', '.join(moves) or 'number, sum, min and max are the same'}"
+
+
+def _values(one: Statistics, other: Statistics) -> Iterator[tuple[str, Any, Any]]:
+    for what, name in (("sum", "sum"), ("min", "min"), ("max", "max"), ("number of NaN", "nan"), ("of ∞", "infinite")):
+        yield what, getattr(one, name), getattr(other, name)
 
 
 def _loosened(difference: Difference, rule: Rule | None, policy: Policy) -> _Row:
@@ -211,6 +231,8 @@ def _facts(one: Compared, rows: Sequence[_Row]) -> dict[str, Any]:
         document["because"] = one.policy.because
     if facts.obstacle is not None:
         document["obstacle"] = {"reason": facts.obstacle.reason, "hint": facts.obstacle.hint}
+    if facts.fingerprints:
+        document["fingerprints"] = _in_json(facts.fingerprints)
     if facts.read:
         shown = sorted((row for row in rows if row.difference.state != "volatile"), key=_order)
         document["leaves"] = _counts(facts, rows)
@@ -269,6 +291,9 @@ def _row_document(row: _Row) -> dict[str, Any]:
         document["numbers"] = _numbers(one.numbers)
     if one.texts is not None:
         document["recorded"], document["found"] = one.texts
+    if one.statistics is not None:
+        recorded, found = ([asdict(part) for part in side] for side in one.statistics)
+        document["statistics"] = {"recorded": recorded, "found": found}
     return document
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from preserve.documents.fingerprint import LeafPrint
+
 Kind = Literal["num", "text", "pixels", "opaque", "volatile", "unreadable"]
 
 
@@ -36,13 +38,14 @@ class Leaf:
     that differ from run to run (a date, a UUID) and never decide; unreadable: ``load`` gives a str, the reason why
     this part could not be read. ``digest`` identifies the content without loading it (``None``: load it); equal
     digests mean equal content, kind, shape and dtype. ``load`` may be called several times, and is not called where
-    digests agree.
+    digests agree. ``kept``: there is no content to load, this is all that a fingerprint kept of it.
     """
 
     path: str
     kind: Kind
     load: Callable[[], Any]
     digest: str | None = None
+    kept: LeafPrint | None = None
 
 
 class TooMuch(Exception):

@@ -1,7 +1,7 @@
 """A file is read by another process first: libraries written in C may crash, loop or take all memory on a damaged one.
 
 One process serves all files, started when the first is read and replaced when it was lost. What it survives is then
-read here.
+read here; fingerprints it takes itself, and only their text comes back.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ import signal
 import subprocess
 import sys
 import threading
+from contextvars import ContextVar
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from preserve.comparators.leaves import Limits, MissingExtra, TooMuch, Unreadable
+from preserve.digest import Digest, FilePin
 
 _PATIENCE = 30  # seconds for a file, and for each
 _PER_SECOND = 5 << 20  # bytes of it a second more
 _MEMORY = 4 << 30  # bytes that can be written to; of mere addresses, some libraries reserve much more
 # The other process finds the same modules as this one, without an environment and wherever this one is.
 _BEGIN = "import sys; sys.path[:] = sys.argv[1:]; from preserve.comparators.trial import serve; serve()"
+_inside = ContextVar("inside", default=False)  # whether this is the other process
 _KINDS: dict[str, type[Exception]] = {"TooMuch": TooMuch, "Unreadable": Unreadable, "MissingExtra": MissingExtra}
 
 
@@ -37,10 +40,27 @@ def survive(reader: str, file: Path, limits: Limits) -> None:
         Unreadable: the file is broken; or it broke its reader.
         MissingExtra: a library is not installed.
     """
-    answer = _trial().ask(reader, file, limits)
+    if not _inside.get():
+        _answer({"reader": reader}, file, limits)
+
+
+def fingerprint(name: str, file: Path, pin: FilePin, limits: Limits) -> bytes:
+    """Let the other process take a file's fingerprint; ``name`` is what it is called in the analysis.
+
+    Raises:
+        TooMuch: the time that a file of its size may take was passed.
+        Unreadable: the file broke its reader.
+    """
+    answer = _answer({"fingerprint": name, "sha256": pin.sha256, "size": pin.size}, file, limits)
+    return str(answer["document"]).encode()
+
+
+def _answer(wanted: dict[str, Any], file: Path, limits: Limits) -> dict[str, Any]:
+    answer = _trial().ask(wanted, file, limits)
     kind, message = answer.get("kind"), str(answer.get("message"))
     if kind is not None:
         raise _KINDS[kind](message) if kind in _KINDS else Unreadable(f"cannot be read: {kind}: {message}")
+    return answer
 
 
 class _Trial:
@@ -51,10 +71,10 @@ class _Trial:
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.end)
 
-    def ask(self, reader: str, file: Path, limits: Limits) -> dict[str, Any]:
-        """Give the answer: empty, or the ``kind`` of an exception and its ``message``."""
+    def ask(self, wanted: dict[str, Any], file: Path, limits: Limits) -> dict[str, Any]:
+        """Give the answer: empty, a ``document``, or the ``kind`` of an exception and its ``message``."""
         seconds = _PATIENCE + file.stat().st_size // _PER_SECOND
-        request = {"reader": reader, "file": str(file.absolute()), "limits": asdict(limits), "seconds": seconds}
+        request = {**wanted, "file": str(file.absolute()), "limits": asdict(limits), "seconds": seconds}
         with self._lock:
             process = self._process = self._process or _start()
             line = _exchanged(process, json.dumps(request).encode() + b"\n")
@@ -108,6 +128,7 @@ def _exchanged(process: subprocess.Popen[bytes], request: bytes) -> bytes:
 def serve() -> None:
     """Be the other process: read what standard input names, a line each, and answer with a line."""
     answers = sys.stdout.buffer
+    _inside.set(True)
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin.buffer:
@@ -119,14 +140,25 @@ def serve() -> None:
 
 
 def _attempted(request: dict[str, Any]) -> dict[str, Any]:
-    from preserve.comparators.readers import reader  # noqa: PLC0415  readers import this module
-
     limits = Limits(**request["limits"])
     try:
-        for _ in reader(request["reader"]).attempt(Path(request["file"]), limits):  # type: ignore[attr-defined]
-            continue
+        return _taken(request, limits) if "fingerprint" in request else _read(request, limits)
     except MemoryError:
         return {"kind": "TooMuch", "message": f"needs more than {_MEMORY} bytes of memory"}
     except Exception as error:  # libraries raise anything
         return {"kind": type(error).__name__, "message": str(error)}
+
+
+def _read(request: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    from preserve.comparators.readers import reader  # noqa: PLC0415  readers import this module
+
+    for _ in reader(request["reader"]).attempt(Path(request["file"]), limits):  # type: ignore[attr-defined]
+        continue
     return {}
+
+
+def _taken(request: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    from preserve.comparators.fingerprint import take  # noqa: PLC0415  as above
+
+    pin = FilePin(sha256=Digest(request["sha256"]), size=request["size"])
+    return {"document": take(Path(request["file"]), request["fingerprint"], pin, limits).to_bytes().decode()}

@@ -61,7 +61,9 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    if type(value) is int:
+        return abs(value) < 1 << 1000  # longer ones are no doubles
+    return type(value) is float and math.isfinite(value)
 
 
 _CHECKS: dict[Any, Check] = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from preserve.comparators.choosing import Obstacle
@@ -15,6 +15,7 @@ from preserve.comparators.leaves import Limits
 from preserve.digest import FilePin
 from preserve.documents.archive import result_of, rule_of
 from preserve.documents.comparison import Judged
+from preserve.documents.fingerprint import Fingerprint
 from preserve.documents.plan import Plan
 from preserve.documents.policy import Policy, read_policy
 from preserve.operations.opened import Opened
@@ -23,10 +24,18 @@ from preserve.stores.unpacking import unpack
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """One of the two files: its content's pin, and where its bytes are (``None``: not at hand)."""
+    """One of the two files: its content's pin, and where its bytes are (``None``: not at hand).
+
+    ``fingerprint`` gives what is known of it in that case.
+    """
 
     pin: FilePin
     file: Path | None
+    fingerprint: Callable[[], Fingerprint | None] = field(default=lambda: None)
+
+    def stand_in(self) -> Fingerprint | None:
+        """Give the fingerprint, if the bytes are not at hand."""
+        return self.fingerprint() if self.file is None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +83,11 @@ def facts_of(pair: Pair, limits: Limits) -> FileFacts:
         found=found.pin if found else None,
         recorded_file=recorded.file if recorded else None,
         found_file=found.file if found else None,
+        recorded_print=recorded.stand_in() if recorded else None,
+        found_print=found.stand_in() if found else None,
     )
     if pair.obstacle is not None:
-        unread = replace(sides, recorded_file=None, found_file=None)
+        unread = replace(sides, recorded_file=None, found_file=None, recorded_print=None, found_print=None)
         return replace(compare_files(unread, limits), reader=READER, obstacle=Obstacle(reason=pair.obstacle))
     facts = compare_files(sides, limits, read_equal=bool(pair.policy.rules))
     return replace(facts, reader=READER) if pair.read_as else facts

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from preserve.digest import hash_file
@@ -15,6 +16,7 @@ from preserve.documents.plan import Plan, read_plan
 from preserve.documents.probe import Probe, read_probe
 from preserve.documents.record import Artifact, Record, read_record
 from preserve.errors import UserError
+from preserve.operations.fingerprints import find_fingerprint
 from preserve.operations.folder import Folder, pin_of
 from preserve.operations.judged import Version, named, recorded_files
 from preserve.operations.opened import Opened, open_archive, read
@@ -111,7 +113,14 @@ def _stored(folder: Folder, products: list[Artifact]) -> dict[str, Version]:
     """Find products in the store, as far as they are still there."""
     store = folder.store(folder.hashes())
     pins = {product.path: pin_of(product) for product in products}
-    return {path: Version(pin=pin, file=store.path(pin) if store.holds(pin) else None) for path, pin in pins.items()}
+    return {
+        path: Version(
+            pin=pin,
+            file=store.path(pin) if store.holds(pin) else None,
+            fingerprint=partial(find_fingerprint, folder, path, pin),
+        )
+        for path, pin in pins.items()
+    }
 
 
 def _plain(path: Path) -> Side:

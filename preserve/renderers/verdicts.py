@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from preserve.documents.comparison import Change, Comparison, Judged, badness
+from preserve.documents.counted import counted, some
 
 LEAVES = 8  # leaves shown of a result
 CHANGES = 20
@@ -66,6 +67,8 @@ def _details(result: Judged, most: int | None) -> Iterator[str]:
         yield f"      {_short(obstacle['reason'], 200)}"
         if obstacle["hint"]:
             yield f"      {obstacle['hint']}"
+    for side, known in facts.get("fingerprints", {}).items():
+        yield f"      the {side} file is not at hand: judged by its fingerprint{_other_versions(known)}"
     if facts.get("because") and result.verdict != "identical":
         yield f"      because: {facts['because']}"
     rows = facts.get("differences", [])
@@ -78,8 +81,15 @@ def _details(result: Judged, most: int | None) -> Iterator[str]:
     counts = facts.get("leaves", {})
     different = counts.get("all", 0) - counts.get("equal", 0) - counts.get("volatile", 0)
     if different > len(shown):
-        yield f"      and {different - len(shown)} more leaves"
+        yield f"      and {counted(different - len(shown), 'more leaf', 'more leaves')}"
     yield from _not_compared(facts.get("coverage", {}))
+
+
+def _other_versions(known: Mapping[str, Any]) -> str:
+    """Say what it was taken with, where that is not what reads files here."""
+    before = known["versions"]
+    other = [f"{name} {before.get(name, 'none')}, here {here}" for name, here in known["versions_here"].items()]
+    return f" (taken with {'; '.join(other)})" if other else ""
 
 
 def _not_compared(coverage: Mapping[str, Sequence[Any]]) -> Iterator[str]:
@@ -131,6 +141,5 @@ def _short(text: str, most: int) -> str:
 
 
 def _change(change: Change) -> str:
-    steps = ", ".join(change.steps[:4]) + (f" and {len(change.steps) - 4} more" if len(change.steps) > 4 else "")
-    where = f" ({steps})" if steps else ""
+    where = f" ({some(change.steps, 4)})" if change.steps else ""
     return f"{change.what}: {_short(change.recorded, 200)} → {_short(change.found, 200)}{where}"
