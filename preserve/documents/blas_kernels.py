@@ -55,10 +55,9 @@ _INTEL: Mapping[int, tuple[str, ...]] = {
     0x8F: ("SapphireRapids", *_BY_BF16),
 }
 _LATER_WITH_AMX = (0xAD, 0xAE, 0xCF)  # known to some versions only: which, is not measured
-_BULLDOZERS = {0x1: "Bulldozer", 0x2: "Piledriver", 0x10: "Piledriver", 0x13: "Piledriver"} | {
-    **dict.fromkeys((0x30, 0x38), "Steamroller"),
-    **dict.fromkeys((0x60, 0x65, 0x68, 0x70), "Excavator"),
-}
+# AMD's family 21: by the lower digit of the model, else by the upper one.
+_BULLDOZERS = {0x1: "Bulldozer", 0x2: "Piledriver", 0x3: "Piledriver", 0x5: "Excavator"}
+_LATER_BULLDOZERS = {0x1: "Piledriver", 0x3: "Steamroller", 0x6: "Excavator"}
 _NEEDED = {
     "SapphireRapids": ("avx512vl", "amx_tile", "amx_bf16"),
     "Cooperlake": ("avx512vl", "avx512_bf16"),
@@ -126,7 +125,8 @@ def _of_amd(family: int, model: int, flags: Collection[str], version: tuple[int,
     if family in (20, 22):
         return "Bobcat"
     if family == 21:
-        named = _BULLDOZERS.get(model) or _BULLDOZERS.get(model & 0xF if model & 0xF in (1, 2) else -1)
+        upper, lower = divmod(model, 16)
+        named = _LATER_BULLDOZERS.get(upper) if lower in (0, 8) else _BULLDOZERS.get(lower)
         return _best((named, "Barcelona"), flags) if named else None
     if family in (23, 24):
         return _best(("Zen", "Barcelona"), flags)

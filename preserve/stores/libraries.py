@@ -13,6 +13,8 @@ import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
 
 from preserve.documents.record import Library
 from preserve.stores.image_graph import unpacked_layer
@@ -24,7 +26,8 @@ MAX_SEARCHED = 1 << 28  # bytes of a file in which its version is looked for
 MAX_LINKS = 16  # of one path
 ALIASES = ("libblas.so.3", "liblapack.so.3")  # what programs that were built for any BLAS ask for
 
-_NUMBER = r"[.-]?r?(\d+(?:\.\d+)+)"
+_NUMBER = re.compile(r"(\d+(?:\.\d+)+)$")  # of libopenblasp-r0.3.21.so
+_SUFFIX = re.compile(r"\.so\.([\d.]+)$")  # of libblas.so.3.11.0
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _PREFIX = b"gotoblas_"  # of the tables of functions that an OpenBLAS for several processors has, one for each
@@ -46,18 +49,18 @@ _KINDS = (
     _Kind(
         name="OpenBLAS",
         file=re.compile(r"lib(?:scipy_)?openblas.*\.so.*"),
-        inside=re.compile(rb"OpenBLAS (\d+\.\d+[\w.+-]*)"),
+        inside=re.compile(rb"OpenBLAS (\d+\.\d+[\w.+-]*)(?=[ \0])"),
     ),
     _Kind(
         name="glibc",
         file=re.compile(r"libc\.so\.6|libc-2\.[\d.]+\.so"),
         inside=re.compile(
-            rb"GNU C Library \((?:[^()\0]* (\d[^() \0]*)\)|[^()\0]*\) stable release version (\d+\.\d+))"
+            rb"GNU C Library \((?:[^()\0]* (\d[^() \0]*)\)|[^()\0]*\) stable release version (\d+\.\d+)\.)"
         ),
     ),
     _Kind(
         name="musl",
-        file=re.compile(r"ld-musl-.*\.so\.1|libc\.so|libc\.musl-.*\.so\.1"),
+        file=re.compile(r"ld-musl-.*\.so\.1|libc\.musl-.*\.so\.1"),
         inside=re.compile(rb"\0(1\.\d+\.\d+[\w.-]*)\0"),
     ),
     _Kind(name="BLIS", file=re.compile(r"libblis.*\.so.*")),
@@ -65,8 +68,8 @@ _KINDS = (
     _Kind(name="MKL", file=re.compile(r"libmkl_(?:rt|core)\.so.*")),
     _Kind(name="Intel libm", file=re.compile(r"libimf\.so.*")),
     _Kind(name="AMD libm", file=re.compile(r"lib(?:alm|amdlibm)\.so.*")),
-    _Kind(name="reference BLAS", file=re.compile(r"libblas\.so\.\d.*")),
-    _Kind(name="reference LAPACK", file=re.compile(r"liblapack\.so\.\d.*")),
+    _Kind(name="BLAS", file=re.compile(r"libblas\.so\.\d.*")),  # the reference, or another one's under this name:
+    _Kind(name="LAPACK", file=re.compile(r"liblapack\.so\.\d.*")),  # its path tells
 )
 
 
@@ -125,6 +128,10 @@ class _Bounded(io.RawIOBase):
         self._pieces, self._rest = pieces, memoryview(b"")
         self.allowed = MAX_HEADER
 
+    def skip(self) -> bool:
+        """Let the next piece go by; ``False`` at the end."""
+        return next(self._pieces, None) is not None
+
     def read(self, size: int = -1) -> bytes:
         if self.allowed < 0:
             raise tarfile.ReadError("headers beyond all bounds")
@@ -151,6 +158,8 @@ def _read_layer(tree: _Tree, blob: Iterable[bytes]) -> None:
             stream.allowed = member.size + MAX_HEADER
             archive.members.clear()  # type: ignore[attr-defined]  # tarfile remembers every member it has seen
             _take(tree, above, archive, member)
+    while stream.skip():
+        pass  # whoever reads a blob to its end is told whether it is what its digest says
     tree.files.update(above.files)
     tree.links.update(above.links)
 
@@ -174,8 +183,9 @@ def _take(tree: _Tree, above: _Tree, archive: tarfile.TarFile, member: tarfile.T
         above.links[path] = member.linkname
     elif member.islnk():
         _take_hard_link(tree, above, path, member.linkname)
-    elif member.isreg() and (kind := _kind(name)) and (library := _library(kind, path, archive, member)):
-        above.files[path] = library
+    elif member.isreg() and (kind := _kind(name)):
+        small = member.size <= MAX_SEARCHED
+        above.files[path] = _library(kind, path, archive.extractfile(member) if small else None)
 
 
 def _kind(name: str) -> _Kind | None:
@@ -190,20 +200,24 @@ def _take_hard_link(tree: _Tree, above: _Tree, path: str, target: str) -> None:
         above.files[path] = library
 
 
-def _library(kind: _Kind, path: str, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Library | None:
-    named = re.search(_NUMBER + r"(?:\.so)?$", posixpath.basename(path).removesuffix(".so"))
-    numbers = re.search(r"\.so\.([\d.]+)$", path)
-    version = (named or numbers or ("", ""))[1]
-    found: str | None = None
-    kernels: set[str] = set()
-    if kind.inside is not None and member.size <= MAX_SEARCHED:
-        for piece in _pieces(archive, member):
-            if found is None and (match := kind.inside.search(piece)):
+def openblas_in(file: Path) -> Library:
+    """Read version and kernels from the file of an OpenBLAS."""
+    with file.open("rb") as stream:
+        return _library(_KINDS[0], file.name, stream)
+
+
+def _library(kind: _Kind, path: str, stream: IO[bytes] | None) -> Library:
+    """Describe a library by its path and, if they are given, its bytes."""
+    name = posixpath.basename(path)
+    named = _NUMBER.search(name.removesuffix(".so")) or _SUFFIX.search(name)
+    found, kernels = "", set[str]()
+    if kind.inside is not None and stream is not None:
+        for piece in _pieces(stream):
+            if not found and (match := kind.inside.search(piece)):
                 found = next(group for group in match.groups() if group).decode("ascii", "replace")
             kernels.update(_kernels(piece))
-        if found is None and kind.name == "musl":
-            return None  # libc.so is also the name of a linker script
-    return Library(name=kind.name, version=found or version, file=path, kernels=tuple(sorted(kernels)))
+    version = found or (named[1] if named else "")
+    return Library(name=kind.name, version=version, file=path, kernels=tuple(sorted(kernels)))
 
 
 def _kernels(piece: bytes) -> Iterator[str]:
@@ -214,10 +228,9 @@ def _kernels(piece: bytes) -> Iterator[str]:
         at = piece.find(_PREFIX, at + 1)
 
 
-def _pieces(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
+def _pieces(stream: IO[bytes]) -> Iterator[bytes]:
     """Yield a file's bytes, each piece beginning with the end of the one before."""
-    stream = archive.extractfile(member)
     tail = b""
-    while stream is not None and (data := stream.read(PIECE)):
+    while data := stream.read(PIECE):
         yield tail + data
         tail = data[-OVERLAP:]
