@@ -249,7 +249,9 @@ def read_image(manifest: bytes, config_of: Any) -> Image:
     except (KeyError, TypeError) as error:
         raise DigestMismatch(f"config {config.digest} is not an image's config: {error}") from error
     if len(diff_ids) != len(layers):
-        raise DigestMismatch(f"image {digest}: {len(layers)} layers but {len(diff_ids)} diff_ids")
+        raise DigestMismatch(
+            f"image {digest} has another number of layers ({len(layers)}) than of diff_ids ({len(diff_ids)})"
+        )
     return Image(
         manifest=Descriptor(media_type=str(value.get("mediaType", MANIFEST)), digest=digest, size=len(manifest)),
         config=config,

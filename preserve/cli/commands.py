@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from preserve.cli import archives, comparing, probing
 from preserve.cli.printing import folder_of, safe, say, settings_of, tell
 from preserve.cli.progress import Lines
+from preserve.documents.counted import all_are, counted, counted_of
 from preserve.documents.plan import as_written
 from preserve.documents.reading import parse_parameter
 from preserve.documents.workflow import Value
@@ -45,7 +46,8 @@ def _validate(arguments: argparse.Namespace) -> int:
     from preserve.operations.validate import validate  # noqa: PLC0415
 
     workflow, jobs = validate(folder_of(arguments))
-    say(arguments, f"preserve.yaml is right: {len(workflow.steps)} steps, {jobs} jobs, {len(workflow.images)} images")
+    counts = (counted(len(workflow.steps), "step"), counted(jobs, "job"), counted(len(workflow.images), "image"))
+    say(arguments, f"preserve.yaml is right: {', '.join(counts)}")
     return 0
 
 
@@ -93,9 +95,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         tell(_run_document(outcome))
     if not outcome.reasons:
-        say(arguments, f"nothing to do: all {len(outcome.records)} steps are done")
+        say(arguments, f"nothing to do: {all_are(len(outcome.records), 'step')} done")
     elif not options.dry_run:
-        say(arguments, f"done: {len(outcome.ran)} of {len(outcome.records)} steps were run")
+        say(arguments, f"done: {counted_of(len(outcome.ran), len(outcome.records), 'step')} run")
     elif not arguments.json:
         print("\n".join(f"{step}: {reason}" for step, reason in outcome.reasons.items()))
     return 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from preserve.cli.printing import folder_of, safe, say, settings_of, tell
 from preserve.cli.progress import Lines
+from preserve.documents.counted import counted
 
 if TYPE_CHECKING:
     from preserve.documents.probe import Finding, Movement, Probe, ProbedStep
@@ -46,16 +47,16 @@ def _lines(found: Probe, steps: tuple[ProbedStep, ...]) -> list[str]:
         lines += [line for finding in results for line in _finding_lines(finding, 2)]
     lines += _untried_lines(steps)
     moving = [step.step for step in steps if step.findings]
-    lines.append(
-        f"not reproducible: {', '.join(moving)}" if moving else f"reproducible: nothing moved in {len(steps)} steps"
-    )
+    steady = f"reproducible: nothing moved in {counted(len(steps), 'step')}"
+    lines.append(f"not reproducible: {', '.join(moving)}" if moving else steady)
     return lines
 
 
 def _step_lines(step: ProbedStep, width: int) -> list[str]:
-    calls = f", tried to reach the network ({step.network_attempts} packets)" if step.network_attempts else ""
+    packets = counted(step.network_attempts or 0, "packet")
+    calls = f", tried to reach the network ({packets})" if step.network_attempts else ""
     state = "MOVES" if step.findings else "steady"
-    runs = f"{step.runs} runs, {len(step.tried)} variations"
+    runs = f"{counted(step.runs, 'run')}, {counted(len(step.tried), 'variation')}"
     lines = [f"{step.step:{width}}  {state}  ({runs}{calls})"]
     return lines + [line for finding in step.findings for line in _finding_lines(finding, 4)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from preserve.digest import Digest
+from preserve.documents.counted import counted
 
 Problem = tuple[str, str]
 
@@ -44,7 +45,7 @@ def _problem_of_digest(rest: str) -> Problem | None:
         return None
     digits = digest.removeprefix("sha256:")
     if digest.startswith("sha256:") and re.fullmatch(r"[0-9a-fA-F]*", digits):
-        found = f"it has {len(digits)} digits" if len(digits) != 64 else "it has capital letters"
+        found = f"it has {counted(len(digits), 'digit')}" if len(digits) != 64 else "it has capital letters"
     else:
         found = f'found "{digest[:40]}"'
     return f"the digest of an image reference is malformed: {found}", "write @sha256: and 64 digits 0-9a-f"

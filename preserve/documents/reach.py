@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from preserve.documents import jsonform
+from preserve.documents.counted import some
 from preserve.documents.typed import typed
 from preserve.errors import PreserveError, UserError
 
@@ -26,9 +27,11 @@ class Reach:
         """Say it to people; nothing when all is as declared."""
         found = []
         if self.unopened:
-            found.append(f"step {self.step} never opened an input it declares: {_some(self.unopened)}")
+            found.append(f"step {self.step} never opened an input it declares: {some(self.unopened, SHOWN)}")
         if self.strays:
-            found.append(f"step {self.step} wrote what it does not declare, and that is gone: {_some(self.strays)}")
+            found.append(
+                f"step {self.step} wrote what it does not declare, and that is gone: {some(self.strays, SHOWN)}"
+            )
         return tuple(found)
 
     def to_bytes(self) -> bytes:
@@ -58,8 +61,3 @@ def unopened_inputs(declared: tuple[str, ...], unopened: tuple[str, ...], files:
         for path in declared
         if not any(one == path or (path.endswith("/") and one.startswith(path)) for one in opened)
     )
-
-
-def _some(paths: tuple[str, ...]) -> str:
-    more = len(paths) - SHOWN
-    return ", ".join(paths[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from preserve.documents import fields, forms, paths
+from preserve.documents.counted import counted
 from preserve.documents.faults import Faults, did_you_mean
 from preserve.documents.rules import read_results
 from preserve.documents.steps import IMAGE_NAME, read_steps
@@ -237,5 +238,9 @@ def _input(key: ScalarNode, node: Node, faults: Faults) -> InputSource:
     sha256 = fields.line(found.get("sha256"), "sha256", faults)
     digest = forms.digest(sha256) if sha256 else None
     if sha256 and digest is None:
-        faults.add(found["sha256"], f"sha256 has {len(sha256)} characters", "write the 64 digits that sha256sum prints")
+        faults.add(
+            found["sha256"],
+            f"sha256 has {counted(len(sha256), 'character')}",
+            "write the 64 digits that sha256sum prints",
+        )
     return InputSource(url=url, sha256=digest, position=Position(line=key.line, column=key.column))

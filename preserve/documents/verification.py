@@ -7,6 +7,7 @@ from typing import Any
 
 from preserve.digest import Digest
 from preserve.documents.archive import SIGNATURES
+from preserve.documents.counted import counted
 
 SCHEMA = "preserve/verification/1"
 
@@ -62,7 +63,7 @@ class Verification:
             return f"intact, signed by {', '.join(self.signed_by)}"
         if not self.signatures:
             return "intact, unsigned"
-        count = f"{self.signatures} signature{'s' if self.signatures > 1 else ''}"
+        count = counted(self.signatures, "signature")
         return f"intact, {count}, none by an allowed signer" if self.signers_given else f"intact, {count} not checked"
 
     def to_json(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from preserve.documents.archive import (
     expected_files,
     record_name,
 )
+from preserve.documents.counted import some
 from preserve.documents.lockfile import read_lock
 from preserve.documents.plan import Plan, read_plan
 from preserve.documents.record import Record, read_record
@@ -131,8 +132,8 @@ def _finished_run(folder: Folder, name: str | None) -> _Run:
     data = {step: file.read_bytes() for step, file in files.items() if file.exists()}
     records = {step: read_record(text, str(files[step])) for step, text in data.items()}
     if undone := [step for step in files if step not in records or records[step].failure is not None]:
-        more = f" and {len(undone) - 1} more" if len(undone) > 1 else ""
-        raise UserError(f"run {path.name} did not finish: {undone[0]}{more} is not done", hint=RUN_AGAIN)
+        verb = "is" if len(undone) == 1 else "are"
+        raise UserError(f"run {path.name} did not finish: {some(undone, 1)} {verb} not done", hint=RUN_AGAIN)
     documents = {
         WORKFLOW: (path / "preserve.yaml").read_bytes(),
         LOCK: (path / "preserve.lock").read_bytes(),
@@ -227,11 +228,11 @@ def _code(folder: Folder, run: _Run, allow_dirty: bool, scratch: Path) -> tuple[
     files = {**plan.sources, folder.workflow_file.name: declared}
     changed = uncommitted(folder.root, plan.source, files, not_code=made)
     if changed and not allow_dirty:
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        verb, it = ("is", "it") if len(changed) == 1 else ("are", "them")
         raise UserError(
-            f"{changed[0]}{more} is not what commit {plan.source.commit[:12]} has",
-            hint="commit it, if it is not, then: preserve lock && preserve run; or store the changes as a patch: "
-            "--allow-dirty",
+            f"{some(changed, 1)} {verb} not what commit {plan.source.commit[:12]} has",
+            hint=f"commit {it}, if that is not done, then: preserve lock && preserve run; or store the changes as a "
+            "patch: --allow-dirty",
         )
     file = scratch / "code.bundle"
     bundle(folder.root, plan.source.commit, file)

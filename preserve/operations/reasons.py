@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from preserve.documents.counted import some
 from preserve.documents.plan import Plan, PlannedStep
 from preserve.documents.record import Artifact, read_record
 from preserve.errors import UserError
@@ -86,5 +87,5 @@ def _reason(state: RunState, step: PlannedStep, read: tuple[Artifact, ...], last
     old = {a.path: a.sha256 for a in before.materials}
     changed = [a.path for a in read if old.get(a.path) != a.sha256] or sorted(set(old) - {a.path for a in read})
     if changed:
-        return f"{changed[0]} changed" + (f" and {len(changed) - 1} more" if len(changed) > 1 else "")
+        return f"{some(changed, 1)} changed"
     return "a product was changed or is gone from the store"

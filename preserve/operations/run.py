@@ -110,7 +110,8 @@ def run_plan(
     if options.dry_run:
         return _outcome(state, reasons, None)
     if exchanged := sum(place(state, record) for record in state.records.values()):
-        state.notes.append(f"{exchanged} products are those of an earlier run again ({as_written(state.plan)})")
+        products = f"{exchanged} products are those" if exchanged > 1 else "1 product is that"
+        state.notes.append(f"{products} of an earlier run again ({as_written(state.plan)})")
     run_folder = None
     try:
         if reasons:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from preserve.documents.counted import counted
 from preserve.documents.plan import Plan, read_plan
 from preserve.documents.reach import read_reach
 from preserve.documents.record import Record, read_record
@@ -70,7 +71,8 @@ def undeclared(run: Path, record: Record) -> tuple[str, ...]:
     """Say what a step of a run did beyond its declaration: network, inputs never opened, files not declared."""
     found = []
     if record.network_attempts:
-        found.append(f"step {record.step} tried to reach the network: {record.network_attempts} packets found no route")
+        packets = counted(record.network_attempts, "packet")
+        found.append(f"step {record.step} tried to reach the network: {packets} found no route")
     path = reach_file(run, record.step)
     if path.exists():
         found += read_reach(path.read_bytes(), str(path)).lines

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from preserve.documents import archive
 from preserve.documents.archive import Contents
+from preserve.documents.counted import counted
 from preserve.documents.lockfile import ImagePin
 from preserve.documents.workflow import Value
 from preserve.renderers.crate_dataflow import Dataflow
@@ -25,7 +26,6 @@ from preserve.renderers.crate_entities import (
     value_id,
 )
 from preserve.renderers.media_types import media_type
-from preserve.renderers.wording import count
 
 BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 
@@ -128,7 +128,7 @@ def steps(contents: Contents, flow: Dataflow) -> Iterator[Entity]:
             "@id": step_id(name),
             "@type": "HowToStep",
             "name": name,
-            "description": f"stage {jobs[0].stage}, {count(len(jobs), 'job')}",
+            "description": f"stage {jobs[0].stage}, {counted(len(jobs), 'job')}",
             "position": str(position),
             "workExample": {"@id": tool_id(name)},
         }

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from preserve.documents.archive import Contents
+from preserve.documents.counted import counted
 from preserve.documents.plan import PlannedStep
 from preserve.documents.record import Record
 from preserve.documents.workflow import Author
-from preserve.renderers.wording import completeness, count, duration, in_html, size
+from preserve.renderers.wording import completeness, duration, in_html, size
 
 _HEAD = """\
 <!DOCTYPE html>
@@ -73,7 +74,7 @@ def _facts(contents: Contents) -> str:
         facts.append(("Code", f"commit {plan.source.commit}{changes}"))
     if contents.parent is not None:
         facts.append(("Recast of", contents.parent))
-    facts.append(("Run", f"{count(len(contents.records), 'job')} of {count(len(plan.steps), 'job')}"))
+    facts.append(("Run", f"{counted(len(contents.records), 'job')} of {counted(len(plan.steps), 'job')}"))
     rows = "".join(f"<dt>{in_html(term)}</dt><dd>{in_html(text)}</dd>\n" for term, text in facts)
     return f"<dl>\n{rows}</dl>\n"
 

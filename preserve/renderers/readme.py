@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from preserve.documents import archive
 from preserve.documents.archive import Contents
+from preserve.documents.counted import counted
 from preserve.documents.workflow import Author
-from preserve.renderers.wording import completeness, count, duration, in_markdown, plain, size
+from preserve.renderers.wording import completeness, duration, in_markdown, plain, size
 
 _WITH = """\
 ## Run it again with preserve
@@ -69,7 +70,7 @@ def _facts(contents: Contents) -> Iterator[str]:
     yield f"- Licence: {in_markdown(plan.license or 'none stated')}"
     engines = sorted({f"{record.engine.name} {record.engine.version}" for record in records})
     wall = duration(sum(record.wall_seconds for record in records))
-    yield f"- Run: {count(len(records), 'job')}, {wall} in all, on {in_markdown(', '.join(engines))}"
+    yield f"- Run: {counted(len(records), 'job')}, {wall} in all, on {in_markdown(', '.join(engines))}"
     yield f"- Ended: {plain(contents.ended)}"
     yield f"- {completeness(contents)}"
     if plan.source is not None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from preserve.documents import archive
 from preserve.documents.archive import Contents
+from preserve.documents.counted import counted
 from preserve.documents.workflow import Author
 from preserve.renderers import licences
 from preserve.renderers.crate_dataflow import dataflow
@@ -25,7 +26,7 @@ from preserve.renderers.crate_entities import ROOT, RUN, RUN_TERMS, Entity, acti
 from preserve.renderers.crate_files import Files
 from preserve.renderers.crate_run import actions, orchestration
 from preserve.renderers.crate_workflow import images, parameters, steps, workflow
-from preserve.renderers.wording import completeness, count
+from preserve.renderers.wording import completeness
 
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
 RO_CRATE = "https://w3id.org/ro/crate/1.1"
@@ -120,7 +121,7 @@ def _root(contents: Contents, files: Files) -> Entity:
 
 
 def _description(contents: Contents) -> str:
-    jobs = count(len(contents.plan.steps), "job")
+    jobs = counted(len(contents.plan.steps), "job")
     return f"An analysis and its run of {jobs}, preserved to be run again. {completeness(contents)}"
 
 

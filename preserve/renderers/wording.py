@@ -63,8 +63,3 @@ def completeness(contents: Contents) -> str:
     if not left_out:
         return "Complete: images, inputs, code, all products, records and logs are inside."
     return f"Not inside, known by digest only: {', '.join(left_out)}."
-
-
-def count(number: int, noun: str) -> str:
-    """``1 job``, ``2 jobs``."""
-    return f"{number} {noun if number == 1 else noun + 's'}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from preserve.digest import CHUNK, Digest
+from preserve.documents.counted import counted
 from preserve.documents.lockfile import ImagePin
 from preserve.errors import DigestMismatch, MachineError, UserError
 from preserve.interfaces import Progress, Silent
@@ -77,7 +78,9 @@ class OciLayoutTransport:
         have = ", ".join(sorted(f":{_tag(entry)}" if _tag(entry) else f"@{entry.get('digest')}" for entry in listed))
         if not found:
             raise UserError(f"{reference}: the layout lists no such image", hint=f"it has {have or 'none'}")
-        raise UserError(f"{reference}: the layout has {len(found)} images", hint=f"name one: {name.folder} and {have}")
+        raise UserError(
+            f"{reference}: the layout has {counted(len(found), 'image')}", hint=f"name one: {name.folder} and {have}"
+        )
 
     def _by_digest(self, digest: Digest, source: LayoutSource, reference: str) -> bytes:
         if not source.layout.blob(digest).is_file():

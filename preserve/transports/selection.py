@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from preserve.digest import Digest
+from preserve.documents.counted import counted
 from preserve.documents.lockfile import ImagePin
 from preserve.errors import DigestMismatch, UserError
 from preserve.oci import CONFIG, DOCKER_INDEX, INDEX, Descriptor, Image, descriptor, load_json, read_image
@@ -187,7 +188,8 @@ def _choose(
     if not found:
         raise UserError(f"{what}: no image for {wanted}; there are {have}")
     raise UserError(
-        f"{what}: {len(found)} images for {wanted}", hint="name one by its digest: " + ", ".join(sorted(found))
+        f"{what}: {counted(len(found), 'image')} for {wanted}",
+        hint="name one by its digest: " + ", ".join(sorted(found)),
     )
 
 

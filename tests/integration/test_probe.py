@@ -90,7 +90,7 @@ class TestOnDocker:
     def test_one_steady_step_is_no_finding_and_what_is_known_of_others_stays(self, on_docker: Session) -> None:
         done = on_docker("probe", "--engine", "docker", "sound")
         assert done.out.splitlines()[0].split()[:2] == ["sound", "steady"]
-        assert done.out.splitlines()[-1] == "reproducible: nothing moved in 1 steps"
+        assert done.out.splitlines()[-1] == "reproducible: nothing moved in 1 step"
         assert found(probed(on_docker)) == FAULTS
 
     def test_goes_into_the_archive(self, on_docker: Session, tmp_path: Path) -> None:

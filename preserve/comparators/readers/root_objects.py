@@ -11,6 +11,7 @@ import numpy as np
 
 from preserve.comparators.leaves import Leaf, TooMuch
 from preserve.comparators.making import document, number, text
+from preserve.documents.counted import counted
 
 _MEMORY_BITS = 0x03000008  # kIsOnHeap, kNotDeleted, kMustCleanup: of the memory the object was in, not of the object
 _BITS = "@fBits"
@@ -91,7 +92,7 @@ class _Walk:
         members = axis.members
         bins, given = members["fNbins"], np.asarray(members["fXbins"])
         if not 0 <= bins <= 1 << 24 or given.size not in (0, bins + 1):
-            raise NotUnderstood(f"{path} has {bins} bins and {given.size} edges")
+            raise NotUnderstood(f"{path} has {counted(bins, 'bin')} and {counted(given.size, 'edge')}")
         edges = given if given.size else np.linspace(members["fXmin"], members["fXmax"], bins + 1)
         yield number(f"{path}.edges", _native(edges))
         if members["fLabels"] is not None:

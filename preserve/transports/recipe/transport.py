@@ -13,6 +13,7 @@ from pathlib import Path
 
 from preserve.digest import Digest
 from preserve.documents import jsonform
+from preserve.documents.counted import counted
 from preserve.documents.lockfile import ImagePin, PackagePin, image_pin
 from preserve.errors import DigestMismatch, MachineError, PreserveError, UserError
 from preserve.interfaces import Progress, Silent
@@ -208,7 +209,8 @@ def difference(pinned: ImagePin, built: ImagePin, layout: Layout) -> str:
         come = ", ".join(f"{pin.name} {pin.version}" for pin in sorted(new - old)) or "nothing"
         return f"the pinned {gone} is not in it, and {come} is in it that is not pinned"
     if len(pinned.diff_ids) != len(built.diff_ids):
-        return f"it has {len(built.diff_ids)} layers in place of {len(pinned.diff_ids)} (files were added or removed)"
+        layers = counted(len(built.diff_ids), "layer")
+        return f"it has {layers} in place of {len(pinned.diff_ids)} (files were added or removed)"
     both = zip(layer_names(layout, built), pinned.diff_ids, built.diff_ids, strict=True)
     if other := [name for name, before, now in both if before != now]:
         return f"the packages are the same, the content of this layer is not: {', '.join(other)}"

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from preserve.documents.counted import counted
 from preserve.documents.lockfile import PackagePin
 from preserve.documents.requirements import Requirement
 from preserve.errors import DigestMismatch, MachineError, UserError
@@ -94,7 +95,9 @@ def choose_wheels(
         for each in missing:
             found = tuple(digest for digest in wanted[each.name] if digest in fetched)
             if len(found) != 1:
-                raise DigestMismatch(f"{what}: pip fetched {len(found)} files for {each.name}=={each.version}")
+                raise DigestMismatch(
+                    f"{what}: pip fetched {counted(len(found), 'file')} for {each.name}=={each.version}"
+                )
             wanted[each.name] = found
     return tuple(
         PackagePin(kind=KIND, name=each.name, version=each.version, sha256=wanted[each.name][0])
