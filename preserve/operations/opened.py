@@ -76,9 +76,9 @@ def open_archive(path: Path) -> Iterator[Opened]:
     with open_store(path) as store:
         table = read(store, TAG_MANIFEST)
         tags = _listed(store, TAG_MANIFEST, table)
-        _read_checked(store, BAG_INFO, tags)
+        info = _read_checked(store, BAG_INFO, tags)
         payload = _listed(store, MANIFEST, _read_checked(store, MANIFEST, tags))
-        contents = read_contents(store, payload)
+        contents = _contents(store, payload, info)
         for finding in contradictions(contents):
             raise Damaged(finding)
         yield Opened(
@@ -92,13 +92,18 @@ def open_archive(path: Path) -> Iterator[Opened]:
 def read_contents(store: Archive, payload: Mapping[str, FilePin]) -> Contents:
     """Read bag-info.txt, plan, lock and records, and give the contents they tell of.
 
-    ``payload`` are the files below data/; a document that has another content is refused.
+    ``payload`` are the files below data/; a document that has another content is refused. bag-info.txt is taken as it
+    is: the caller derives it again from these contents, and compares that with what it has hashed.
 
     Raises:
         UserError: the archive is of another version.
         DigestMismatch: a document is missing, cannot be read, or is not what ``payload`` says.
     """
-    info = _parsed(BAG_INFO, read(store, BAG_INFO), bag.read_bag_info)
+    return _contents(store, payload, read(store, BAG_INFO))
+
+
+def _contents(store: Archive, payload: Mapping[str, FilePin], bag_info: bytes) -> Contents:
+    info = _parsed(BAG_INFO, bag_info, bag.read_bag_info)
     if info["Preserve-Format"] != FORMAT:
         raise UserError(
             f"{BAG_INFO}: this archive's format is {info['Preserve-Format']!r}, this version reads {FORMAT!r}",

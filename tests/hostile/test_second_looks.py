@@ -26,6 +26,7 @@ from preserve.documents.archive import (
 from preserve.errors import Interrupted
 from preserve.interfaces import Silent
 from preserve.oci import Descriptor, Image
+from preserve.operations.opened import open_archive
 from preserve.operations.verify import Choices, verify
 from preserve.stores.crate_zip import CrateZip
 from preserve.stores.image_graph import layer_faults
@@ -140,6 +141,17 @@ def test_a_layer_of_zstd_is_not_accused_of_being_another() -> None:
     )
     (found,) = layer_faults(InMemory(Files(data={BLOBS + blob.digest.hex: layer})), (image,))  # type: ignore[arg-type]
     assert "zstd, which this version does not unpack" in found.problem
+
+
+def test_what_an_opened_archive_says_of_itself_is_what_was_checked(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bag-info.txt says what was left out: read again, it could be another."""
+    read, chunks = [], CrateZip.chunks
+    monkeypatch.setattr(CrateZip, "chunks", lambda store, name: (read.append(name), chunks(store, name))[1])
+    with open_archive(files.write(tmp_path / "a.crate.zip")) as opened:
+        assert opened.contents.completeness == "full"
+    assert read.count(BAG_INFO) == 1
 
 
 def test_only_and_from(files: Files, tmp_path: Path) -> None:
