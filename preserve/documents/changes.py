@@ -12,13 +12,13 @@ from preserve.documents.record import Artifact, Library, Record
 NONE = "none"
 NOT_KNOWN = "not known"
 BLAS_KERNEL = "BLAS kernel, by OpenBLAS's own rule"
-THREADS = (  # by what libraries choose how many threads they take, unless they take as many as there are CPUs
+THREAD_VARIABLES = (  # by what libraries choose how many threads they take, unless they take as many as there are CPUs
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
-    "GOTO_NUM_THREADS",
     "MKL_NUM_THREADS",
     "BLIS_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
 )
 
 
@@ -87,7 +87,11 @@ def _facts(record: Record) -> dict[str, str]:
         "kernel": machine.kernel,
         "network": "allowed" if record.network else NONE,
         "command": " ".join(map(repr, record.command)),
-        **{f"variable {name}": value for name, value in sorted(record.environment.items()) if name not in THREADS},
+        **{
+            f"variable {name}": value
+            for name, value in sorted(record.environment.items())
+            if name not in THREAD_VARIABLES
+        },
         **_numerics(record),
     }
 
@@ -95,7 +99,7 @@ def _facts(record: Record) -> dict[str, str]:
 def _numerics(record: Record) -> dict[str, str]:
     """Give what moves the last digits of numbers: libraries, the kernel that OpenBLAS takes, numbers of threads."""
     variables = {**record.image.variables, **record.environment}
-    declared = [f"{name}={variables[name]}" for name in THREADS if name in variables]
+    declared = [f"{name}={variables[name]}" for name in THREAD_VARIABLES if name in variables]
     threads = {"threads": ", ".join(declared) or f"unset: {record.machine.cpus} CPUs"}
     libraries = record.image.libraries
     if libraries is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from preserve.documents.plan import PlannedStep
+from preserve.documents.changes import THREAD_VARIABLES
 from preserve.documents.probe import Untried
 from preserve.interfaces import RunRequest
 from preserve.operations.run_step import WORK
@@ -14,14 +15,6 @@ from preserve.operations.run_step import WORK
 ELSEWHERE = "/tmp/elsewhere"  # noqa: S108 - a path in the container; /tmp is writable in all of them
 SOMEBODY = (54321, 54321)
 PADDING = 5000  # bytes: more than a page, so that the stack begins on another one
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 # features that libm and the string functions of the C library choose their code by; old and new names, unknown ones
 # are passed over
 _HWCAPS = ("AVX2", "AVX2_Usable", "FMA", "FMA_Usable", "FMA4", "AVX512F", "AVX512F_Usable", "AVX512VL", "ERMS")
