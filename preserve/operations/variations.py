@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from preserve.documents.plan import PlannedStep
 from preserve.documents.changes import THREAD_VARIABLES
+from preserve.documents.plan import PlannedStep
 from preserve.documents.probe import Untried
 from preserve.interfaces import RunRequest
 from preserve.operations.run_step import WORK
