@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from preserve.documents import paths, shell
+from preserve.documents import paths, quoting, shell
 from preserve.documents.workflow import Scalar, Value
 
 OPENING = "${{"
@@ -52,7 +52,7 @@ class Template:
     @property
     def with_holes(self) -> str:
         """The text with a hole for each expression, as the sh scanner reads it."""
-        return shell.HOLE.join(self.texts)
+        return quoting.HOLE.join(self.texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ def as_text(value: Scalar) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def fill_script(template: Template, spots: tuple[shell.Spot, ...], scope: Scope) -> tuple[str, tuple[Problem, ...]]:
+def fill_script(template: Template, spots: tuple[quoting.Spot, ...], scope: Scope) -> tuple[str, tuple[Problem, ...]]:
     """Put the values into a script for sh, each one inert at its place; ``spots`` are those of ``with_holes``."""
     pieces, problems = [template.texts[0]], []
     for expression, spot, text in zip(template.expressions, spots, template.texts[1:], strict=True):
@@ -142,7 +142,7 @@ def _remedy(value: Value) -> str:
     return "before it, in a line of its own, write v=${{ … }}, and use $v here"
 
 
-def _written(value: Value, spot: shell.Spot) -> str:
+def _written(value: Value, spot: quoting.Spot) -> str:
     if isinstance(value, tuple):
         return shell.write_list(tuple(as_text(item) for item in value), spot)
     return shell.write(as_text(value), spot)

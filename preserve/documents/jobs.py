@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from preserve.documents import expressions, paths, shell
+from preserve.documents import expressions, paths, quoting
 from preserve.documents.expressions import Problem, Scope, Template, as_text
 from preserve.documents.faults import Faults
 from preserve.documents.steps import locate
@@ -170,7 +170,7 @@ class Commands:
         self._setup = setup
         self._faults = faults
         self._script = expressions.parse(step.run or "")[0]
-        self._spots = shell.spots(self._script.with_holes) if self._script.expressions else ()
+        self._spots = quoting.spots(self._script.with_holes) if self._script.expressions else ()
         self._arguments = _templates(step.command or ())
 
     def command(self, job: Job, inputs: tuple[Value, ...]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from preserve.documents import expressions, shell
+from preserve.documents import expressions, quoting
 from preserve.documents.expressions import Scope
 
 SHOW = "show() { for a; do printf '%s\\0' \"$a\"; done; printf '\\1\\0'; }\n"
@@ -79,7 +79,7 @@ def filled(script: str, **values: object) -> tuple[str, tuple[expressions.Proble
     template, problems = expressions.parse(script)
     assert not problems
     scope = Scope(parameters={}, values=values)  # type: ignore[arg-type]
-    return expressions.fill_script(template, shell.spots(template.with_holes), scope)
+    return expressions.fill_script(template, quoting.spots(template.with_holes), scope)
 
 
 def written(script: str, **values: object) -> str:
