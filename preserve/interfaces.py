@@ -173,7 +173,7 @@ class Progress(Protocol):
         """A step's container is about to start."""
 
     def step_finished(self, step: str, *, outcome: str, seconds: float) -> None:
-        """A step ended: ``outcome`` is done, reused or failed."""
+        """A step ended: ``outcome`` is done, reused, failed or interrupted."""
 
     def bytes_done(self, what: str, done: int, total: int | None) -> None:
         """``done`` of ``total`` bytes of a long transfer or hash; ``total`` is ``None`` when unknown."""

@@ -71,11 +71,17 @@ class Faults:
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
     """Give "did you mean …?" for the candidate most similar to ``word``, if one is similar at all."""
+    found = nearest(word, candidates)
+    return f'did you mean "{found}"?' if found else None
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str | None:
+    """Give the candidate most similar to ``word``, if one is similar at all."""
     near = [c for c in candidates if abs(len(c) - len(word)) <= max(2, len(word) // 2)]
     if len(near) > MAX_CANDIDATES:
         near = heapq.nlargest(MAX_CANDIDATES, near, key=lambda c: _shared_beginning(word, c))
     found = difflib.get_close_matches(word, near, n=1, cutoff=0.6)
-    return f'did you mean "{found[0]}"?' if found else None
+    return found[0] if found else None
 
 
 def _shared_beginning(one: str, other: str) -> int:

@@ -10,6 +10,7 @@ from preserve.documents.record import Artifact, read_record
 from preserve.errors import UserError
 from preserve.operations.folder import Folder, materials
 from preserve.operations.run_state import RunState
+from preserve.operations.run_step import INTERRUPTED
 
 
 def reasons_to_run(state: RunState, *, only: tuple[str, ...], no_cache: bool) -> dict[str, str]:
@@ -76,7 +77,7 @@ def _reason(state: RunState, step: PlannedStep, read: tuple[Artifact, ...], last
         return "has not run yet"
     before = read_record(path.read_bytes(), str(path))
     if before.failure is not None:
-        return f"failed last time ({before.failure})"
+        return "was interrupted" if before.failure == INTERRUPTED else f"failed last time ({before.failure})"
     new = {
         "image": before.image.config_digest != state.config_digest(step),
         "command": before.command != step.command,

@@ -25,7 +25,7 @@ from preserve.operations.places import Settings, bring, choose_engine
 from preserve.operations.placing import place, refuse_strangers
 from preserve.operations.reasons import reasons_to_run
 from preserve.operations.run_state import RunState
-from preserve.operations.run_step import StepContext, run_step
+from preserve.operations.run_step import INTERRUPTED, StepContext, run_step
 from preserve.operations.status import undeclared
 from preserve.operations.surroundings import image_used, read_machine
 from preserve.scheduler.chain import Job, Scheduler
@@ -159,6 +159,8 @@ def _execute(
         engine = _ready_engine(state, todo, settings, progress, say)
         context = _context(state, todo, engine, options)
         _announce(state, todo)
+        for line in _too_wide(todo, options.jobs):
+            say(line)
         interruption.end_containers_of(engine, state)
         by_id = {step.id: step for step in todo}
         scheduler.run(
@@ -233,6 +235,12 @@ def _jobs(todo: list[PlannedStep]) -> list[Job]:
     ]
 
 
+def _too_wide(todo: list[PlannedStep], jobs: int) -> list[str]:
+    """Name the steps that ask for more CPUs than the run has, each once."""
+    wide = {step.name: step.resources.cpus for step in todo if step.resources.cpus > jobs}
+    return [f"note: step {name} asks for {cpus} CPUs, -j gives {jobs}: it runs alone" for name, cpus in wide.items()]
+
+
 def _new_run(state: RunState) -> Path:
     """Begin a run's folder: what is asked for, and what is known already."""
     folder = state.folder.state / "runs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
@@ -268,7 +276,7 @@ def _one(state: RunState, context: StepContext, step: PlannedStep, options: Opti
         progress.step_started(step.id)
         record = run_step(context, step, read, _origins(state, read))
         state.ran.add(step.id)
-        outcome = "done" if record.failure is None else "failed"
+        outcome = "done" if record.failure is None else INTERRUPTED if record.failure == INTERRUPTED else "failed"
         state.notes.extend(undeclared(context.run, record))
     else:
         _adopt(state, context.run, record)

@@ -20,11 +20,13 @@ from preserve.documents.record import Artifact, EngineUsed, ImageUsed, Machine, 
 from preserve.errors import MachineError
 from preserve.interfaces import Engine, Execution, Mount, RunRequest
 from preserve.operations.folder import Folder, artifact, write_file
+from preserve.operations.made_instead import made_instead, shown
 from preserve.operations.watching import InputWatch
 from preserve.stores.objects import ObjectStore
 
 WORK = "/work"
 LOGS = ("stdout", "stderr")
+INTERRUPTED = "interrupted"  # the failure of a step that the user stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ def run_step(
         with watch, (logs / "stdout").open("wb") as stdout, (logs / "stderr").open("wb") as stderr:
             execution = context.engine.run(request, stdout=stdout, stderr=stderr)
         seconds = time.monotonic() - clock
-        products, failure = _collect(context, step, work, execution)
+        products, failure = _collect(context, step, read, work, execution)
         if failure is None:
             _write_reach(context, step, read, watch, work)
     except MachineError as error:
@@ -163,7 +165,11 @@ def _write_reach(
     unopened: tuple[str, ...] = ()
     if isinstance(watch, InputWatch):
         unopened = unopened_inputs(tuple(one.path for one in step.inputs), watch.unopened(files), files)
-    reach = Reach(step=step.id, unopened=unopened, strays=_strays(work / "out", frozenset(files)))
+    reach = Reach(
+        step=step.id,
+        unopened=unopened,
+        strays=tuple(shown(path) for path in _strays(work / "out", frozenset(files))),
+    )
     if reach.lines:
         write_file(reach_file(context.run, step.id), reach.to_bytes())
 
@@ -213,11 +219,11 @@ def _place_for_mount(path: Path, *, folder: bool) -> None:
 
 
 def _collect(
-    context: StepContext, step: PlannedStep, work: Path, execution: Execution
+    context: StepContext, step: PlannedStep, read: tuple[Artifact, ...], work: Path, execution: Execution
 ) -> tuple[tuple[Artifact, ...], str | None]:
     """Take the products into the store; the reason when the step failed."""
     if execution.stopped:
-        return (), "interrupted"
+        return (), INTERRUPTED
     if execution.timed_out:
         return (), f"timed out after {step.resources.time} s"
     if execution.exit_code != 0:
@@ -225,6 +231,8 @@ def _collect(
     found: list[Artifact] = []
     for output in step.outputs:
         files, problem = product_files(work / "out", output)
+        if problem == _missing(output):
+            return (), f"{problem}; {made_instead(output, _undeclared(step, read, work))}"
         if problem:
             return (), problem
         found += [artifact(path, context.store.take(work / "out" / path)) for path in files]
@@ -247,7 +255,20 @@ def product_files(top: Path, output: str) -> tuple[list[str], str | None]:
                 return [], problem
             if name not in folders:
                 files.append(relative)
-    return sorted(files), None if files else f"the step ended well but left its product {output} empty"
+    return sorted(files), None if files else _missing(output)
+
+
+def _missing(output: str) -> str:
+    """What is wrong with a product that is not there."""
+    what = "left its product {} empty" if output.endswith("/") else "did not make its product {}"
+    return f"the step ended well but {what.format(output)}"
+
+
+def _undeclared(step: PlannedStep, read: tuple[Artifact, ...], work: Path) -> list[str]:
+    """Files that a step left where it may write, other than its products."""
+    left = _strays(work / "out", frozenset(one.path for one in read))
+    folders = tuple(output for output in step.outputs if output.endswith("/"))
+    return [path for path in left if path not in step.outputs and not path.startswith(folders)]
 
 
 def _led_astray(top: Path, output: str) -> str | None:
@@ -262,12 +283,14 @@ def _led_astray(top: Path, output: str) -> str | None:
 
 
 def _problem(path: Path, name: str, *, folder: bool = False) -> str | None:
+    if any("\ud800" <= sign <= "\udfff" for sign in name):  # bytes that Python could not decode
+        return f"its product {shown(name)} has a name that is not UTF-8: give it another one"
     if (inside := closed(name)) is not None:
         return f"its product {name} is {inside} or inside it, which git would obey: remove it in the step"
     try:
         mode = path.lstat().st_mode
     except OSError:
-        return f"the step ended well but did not make its product {name}"
+        return _missing(name)
     if (stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode)) and not path.is_symlink():
         return None
     return f"its product {name} is not a plain {'folder' if folder else 'file'} (a link, a device or a folder)"

@@ -11,7 +11,7 @@ from preserve.documents.reach import read_reach
 from preserve.documents.record import Record, read_record
 from preserve.errors import UserError
 from preserve.operations.folder import Folder
-from preserve.operations.run_step import reach_file
+from preserve.operations.run_step import INTERRUPTED, reach_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ def status(folder: Folder) -> tuple[Path, Plan, tuple[StepStatus, ...]]:
     for step in plan.steps:
         record = record_of(run, step.id)
         if record is not None:
-            state = "done" if record.failure is None else "failed"
+            state = "done" if record.failure is None else INTERRUPTED if record.failure == INTERRUPTED else "failed"
         elif (run / "logs" / step.id).exists():
             state = "running" if busy else "interrupted"
         else:

@@ -57,6 +57,15 @@ def test_a_link_in_place_of_a_folder_leads_nowhere(tmp_path: Path, output: str) 
     assert problem == f"the step put a link in place of the folder d, where its product {output} was to be"
 
 
+def test_a_name_that_no_document_can_hold(tmp_path: Path) -> None:
+    """Records are UTF-8, names of files any bytes: said, and nothing is made of it."""
+    (tmp_path / "out" / "d").mkdir(parents=True)
+    (tmp_path / "out" / "d" / os.fsdecode(b"caf\xe9")).touch()
+    files, problem = product_files(tmp_path / "out", "d/")
+    assert not files
+    assert problem == "its product d/caf\\xe9 has a name that is not UTF-8: give it another one"
+
+
 def test_a_product_keeps_no_setuid(tmp_path: Path) -> None:
     """The store keeps content and whether it is a program."""
     (tmp_path / "out").mkdir()
