@@ -13,7 +13,6 @@ import os
 import secrets
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,6 +24,7 @@ from typing import Any
 import docker
 import pytest
 from conftest import PATH, TinyImage
+from sessions import commit, finished
 
 from preserve.cli import main
 from preserve.digest import Digest, FilePin
@@ -133,16 +133,7 @@ class Session:
         """Run a command to its end; whatever comes of it, the user sees no traceback."""
         engine = ("--engine", self.engine) if command in ("run", "replay") else ()
         argv = (*self.prefix, sys.executable, "-m", "preserve", command, *engine, *arguments)
-        done = subprocess.run(
-            argv,
-            check=False,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            cwd=self.root,
-            env=dict(self.environment),
-        )
-        assert "Traceback" not in done.stderr, done.stderr
+        done = finished(argv, self.root, self.environment)
         assert expect in (None, done.returncode), done.stderr
         return Done(code=done.returncode, out=done.stdout, err=done.stderr)
 
@@ -155,14 +146,6 @@ def session(root: Path, engine: str, docker_host: str = "") -> Session:
     """A session with a clean environment."""
     environment = {"PATH": PATH, "HOME": f"{root}.home", "DOCKER_HOST": docker_host or f"unix://{root}/no.sock"}
     return Session(root=root, engine=engine, environment=environment)
-
-
-def commit(root: Path, message: str = "Start", *, what: str = ".") -> None:
-    """Commit all there is, or ``what``."""
-    identity = ("-c", "user.name=Tester", "-c", "user.email=tester@example.org")
-    times = {"GIT_AUTHOR_DATE": "@1700000000 +0000", "GIT_COMMITTER_DATE": "@1700000000 +0000"}
-    for command in (("init", "-q"), ("add", what), ("commit", "-q", "-m", message)):
-        subprocess.run(["git", *identity, *command], check=True, cwd=root, env={"PATH": PATH, **times})
 
 
 def write_analysis(root: Path, layout: Path, *, steps: str = STEPS) -> None:

@@ -37,6 +37,10 @@ SCRIPTS = ROOT / ".ci"
 OPENING = ROOT / "tests" / "fixtures" / "open-for-others"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ORDINARY = "games"  # every distribution knows this user, nothing runs as it; Apptainer refuses a uid without a name
+ENGINES = [
+    pytest.param("docker", marks=pytest.mark.docker),
+    pytest.param("apptainer", marks=pytest.mark.apptainer),
+]
 
 
 def _succeed(*command: str) -> str:
@@ -71,6 +75,14 @@ def docker_host() -> Iterator[str]:
         yield _succeed(str(SCRIPTS / "docker-up"), folder).strip()
     finally:
         _succeed(str(SCRIPTS / "docker-down"), folder)
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """The name of each engine, which must be there."""
+    name: str = request.param
+    request.getfixturevalue({"docker": "docker_host"}.get(name, name))
+    return name
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from archived import Files, Recorded, assert_refused, problems, remove_image, session, unseen_image
-from conftest import PATH, TinyImage
+from conftest import ENGINES, PATH, TinyImage
 
 from preserve import engines
 from preserve.digest import Digest
@@ -21,10 +21,6 @@ from preserve.oci import Layout
 
 KINDS = ("manifest", "config", "layer")
 WAYS = ("changed", "longer")
-ENGINES = [
-    pytest.param("docker", marks=pytest.mark.docker),
-    pytest.param("apptainer", marks=pytest.mark.apptainer),
-]
 
 
 def spoilt(data: bytes, way: str) -> bytes:

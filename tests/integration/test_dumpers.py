@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from archived import session
-from conftest import TinyImage
+from conftest import ENGINES, TinyImage
 
 ANALYSIS = """\
 format: 1
@@ -33,10 +33,6 @@ results:
   results/table.bin: {command: [awk, '/^mass/ {printf "{\\"mass\\": %s}", $2}', results/table.bin]}
   results/broken.bin: {require: advisory, command: [sh, -c, "echo cannot read it >&2; exit 3"]}
 """
-ENGINES = [
-    pytest.param("docker", marks=pytest.mark.docker),
-    pytest.param("apptainer", marks=pytest.mark.apptainer),
-]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

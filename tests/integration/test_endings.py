@@ -18,29 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import PATH, SCRIPTS, AsUser, TinyImage
-from test_run import ENGINES, PATIENCE, SECONDS, Analysis, Napping, command_lines, wait_until
+from conftest import ENGINES, PATH, SCRIPTS, AsUser, TinyImage
+from sessions import LONG, PATIENCE, SECONDS, Analysis, Napping, command_lines, commit, napping, wait_until
 
-STEPS = """\
+STEPS = (
+    """\
 format: 1
 title: One long step, and a fan beside a step that fails
 images:
   tiny: oci:image
 parameters: {seconds: 0}
 steps:
-  - name: first
-    stage: preparation
-    image: tiny
-    outputs: [first/first.txt]
-    run: echo first > ${{ outputs[0] }}
-  - name: nap
-    stage: processing
-    image: tiny
-    inputs: [first/first.txt]
-    outputs: [nap/nap.txt]
-    run: |
-      sleep ${{ parameters.seconds }} || echo woken
-      cp ${{ inputs[0] }} ${{ outputs[0] }}
+"""
+    + LONG
+    + """\
   - name: slow
     stage: preparation
     image: tiny
@@ -65,6 +56,7 @@ steps:
     outputs: [merged/all.txt]
     run: cat pieces/*.txt > ${{ outputs[0] }}
 """
+)
 PIECES = {f"piece@number={number}" for number in (1, 2, 3)}
 
 
@@ -75,9 +67,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, tiny_image: TinyImage) ->
     root.mkdir()
     (root / "preserve.yaml").write_text(STEPS)
     shutil.copytree(tiny_image.layout, root / "image")
-    for command in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "Start")):
-        identity = ("-c", "user.name=Tester", "-c", "user.email=tester@example.org")
-        subprocess.run(["git", *identity, *command], check=True, cwd=root, env={"PATH": PATH})
+    commit(root)
     done = Analysis(root=root, engine="none", environment={"PATH": PATH, "HOME": str(root)})("lock")
     assert done.returncode == 0, done.stderr
     return root
@@ -97,30 +87,6 @@ def copy(template: Path, root: Path, engine: str, docker_host: str) -> Analysis:
     """An analysis of one's own."""
     shutil.copytree(template, root, symlinks=True)
     return Analysis(root=root, engine=engine, environment={"PATH": PATH, "HOME": str(root), "DOCKER_HOST": docker_host})
-
-
-@contextmanager
-def napping(analysis: Analysis) -> Iterator[Napping]:
-    """A run in the middle of its long step."""
-    seconds = next(SECONDS)
-    with subprocess.Popen(
-        analysis.argv("run", "--step", "nap", "-p", f"seconds={seconds}"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=analysis.root,
-        env=dict(analysis.environment),
-    ) as process:
-        found = Napping(analysis=analysis, process=process, seconds=seconds)
-        try:
-            wait_until(lambda: found.started() or process.poll() is not None, PATIENCE)
-            if not found.started():
-                process.kill()
-                pytest.fail(f"the step did not start: {process.communicate()[1]}")
-            yield found
-        finally:
-            process.kill()
 
 
 @pytest.fixture

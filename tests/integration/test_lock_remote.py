@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PATH
-from test_run import Analysis, wait_until
+from sessions import Analysis, wait_until
 
 from preserve.digest import Digest
 from preserve.oci import CONFIG, LAYER, MANIFEST, Layout

@@ -29,10 +29,6 @@ from archived import (
 from conftest import AsUser, Registry, TinyImage
 
 RESULTS = {"results/note.txt", "results/sum.txt"}
-ENGINES = [
-    pytest.param("docker", marks=pytest.mark.docker),
-    pytest.param("apptainer", marks=pytest.mark.apptainer),
-]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 import docker
 import pytest
 from conftest import MANIFEST, PATH, AsUser, Registry, TinyImage, _add, _json
-from test_run import ENGINES, PATIENCE, SECONDS, Analysis, command_lines, wait_until
+from sessions import PATIENCE, SECONDS, Analysis, command_lines, wait_until
 
 from preserve.digest import Digest
 from preserve.oci import CONFIG, Layout
@@ -282,14 +282,6 @@ def odd_image(tiny_image: TinyImage, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def analyses(tmp_path_factory: pytest.TempPathFactory, docker_host: str, odd_image: Path) -> Analyses:
     return Analyses(place=tmp_path_factory.mktemp("archived"), image=odd_image, docker_host=docker_host, made={})
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    if name == "apptainer":
-        request.getfixturevalue("apptainer")
-    return name
 
 
 @pytest.fixture

@@ -10,13 +10,9 @@ from pathlib import Path
 
 import pytest
 from archived import Done, Session, commit, session
-from conftest import ROOT, TinyImage
+from conftest import ENGINES, ROOT, TinyImage
 
 PAGE = (ROOT / "docs" / "guide" / "review.md").read_text(encoding="utf-8")
-ENGINES = [
-    pytest.param("docker", marks=pytest.mark.docker),
-    pytest.param("apptainer", marks=pytest.mark.apptainer),
-]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,33 +5,21 @@ Each test works in its own copy of an analysis that was committed and locked onc
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-import docker
 import pytest
-from conftest import PATH, ROOT
+from conftest import ENGINES, PATH, ROOT
+from sessions import LONG, Analysis, Napping, command_lines, commit, napping
 
-ENGINES = [
-    pytest.param("docker", marks=pytest.mark.docker),
-    pytest.param("apptainer", marks=pytest.mark.apptainer),
-]
-PATIENCE = 30.0  # seconds for a container to start
-CLEAN_UP = 10.0  # seconds for a container to be gone after its run was killed
-SECONDS = itertools.count(10_000_000 + os.getpid())  # how long a nap takes: a number that no other process bears
-NAP = """\
+NAP = (
+    """\
 format: 1
 title: One long step, and two that fail
 authors: [{name: The preserve developers}]
@@ -40,17 +28,9 @@ images:
   tiny: {build: image/}
 parameters: {seconds: 0}
 steps:
-  - name: first
-    stage: preparation
-    image: tiny
-    outputs: [first/first.txt]
-    run: echo first > ${{ outputs[0] }}
-  - name: nap
-    stage: processing
-    image: tiny
-    inputs: [first/first.txt]
-    outputs: [nap/nap.txt]
-    run: sleep ${{ parameters.seconds }}; cp ${{ inputs[0] }} ${{ outputs[0] }}
+"""
+    + LONG
+    + """\
   - name: forgetful
     stage: processing
     image: tiny
@@ -64,50 +44,7 @@ steps:
       echo the detector was off >&2
       exit 3
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Analysis:
-    """An analysis folder and the session in which a user works there."""
-
-    root: Path
-    engine: str
-    environment: Mapping[str, str]
-
-    def __call__(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run one command of preserve to its end; whatever comes of it, the user sees no traceback."""
-        done = subprocess.run(
-            self.argv(command, *arguments),
-            check=False,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            cwd=self.root,
-            env=dict(self.environment),
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
-
-    def argv(self, command: str, *arguments: str) -> tuple[str, ...]:
-        """Command line, with the engine where one is chosen."""
-        engine = ("--engine", self.engine) if command == "run" else ()
-        return (sys.executable, "-m", "preserve", command, *engine, *arguments)
-
-    def run(self, *arguments: str) -> dict[str, Any]:
-        """A run that must succeed, as its JSON."""
-        done = self("run", "--json", *arguments)
-        assert done.returncode == 0, done.stderr
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
-
-    def assert_nothing_to_do(self) -> None:
-        done = self("run")
-        assert (done.returncode, "nothing to do" in done.stderr) == (0, True), done.stderr
-
-    def products(self, *names: str) -> dict[str, str]:
-        """Digests of the files as they lie in the folder."""
-        return {name: f"sha256:{sha256((self.root / name).read_bytes()).hexdigest()}" for name in names}
-
+)
 
 Make = Callable[..., Analysis]
 
@@ -152,9 +89,7 @@ class Locked:
         shutil.copytree(ROOT / "workflows" / ("five-stages" if name == "nap" else name), root)
         if name == "nap":
             (root / "preserve.yaml").write_text(NAP)
-        for command in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "Start")):
-            identity = ("-c", "user.name=Tester", "-c", "user.email=tester@example.org")
-            subprocess.run(["git", *identity, *command], check=True, cwd=root, env={"PATH": PATH})
+        commit(root)
         if name != "five-stages":  # all have the same image: it is built once
             shutil.copytree(self._locked("five-stages") / ".preserve" / "cache", root / ".preserve" / "cache")
             (root / ".preserve" / ".gitignore").write_text("*\n")
@@ -163,14 +98,6 @@ class Locked:
 @pytest.fixture(scope="session")
 def locked(tmp_path_factory: pytest.TempPathFactory, docker_host: str) -> Locked:
     return Locked(place=tmp_path_factory.mktemp("analyses"), docker_host=docker_host)
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    if name == "apptainer":
-        request.getfixturevalue("apptainer")
-    return name
 
 
 @pytest.fixture
@@ -293,109 +220,41 @@ class TestFailures:
         assert nap("log", "failing").stderr == "the detector was off\n"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Napping:
-    """A run in the middle of its long step."""
-
-    analysis: Analysis
-    process: subprocess.Popen[str]
-    seconds: int
-
-    def traces(self) -> list[str]:
-        """What there is of its container: of the engine that has a server, containers; of the other, processes."""
-        if self.analysis.engine == "docker":
-            return [entry["Id"] for entry in self._containers()]
-        return [f"{pid}: {line!r}" for pid, line in command_lines() if f"sleep {self.seconds}" in " ".join(line)]
-
-    def started(self) -> bool:
-        wanted = ["sleep", str(self.seconds)]
-        if self.analysis.engine == "docker":
-            running = self._containers(status="running")  # the step before may still be among them
-            return any(f"sleep {self.seconds}" in entry["Command"] for entry in running)
-        return any(line[-2:] == wanted for _, line in command_lines())
-
-    def _containers(self, **filters: str) -> list[dict[str, Any]]:
-        owner = sha256(str(self.analysis.root).encode()).hexdigest()[:16]
-        client = docker.DockerClient(self.analysis.environment["DOCKER_HOST"])
-        with contextlib.closing(client):
-            found = client.api.containers(all=True, filters={"label": "preserve.run", **filters})
-        return [entry for entry in found if entry["Labels"]["preserve.run"].startswith(owner)]
-
-    def end(self) -> tuple[int, str]:
-        """Exit code and standard error."""
-        _, stderr = self.process.communicate(timeout=PATIENCE)
-        assert "Traceback" not in stderr, stderr
-        return self.process.returncode, stderr
-
-    def assert_clean(self) -> None:
-        assert wait_until(lambda: not self.traces(), CLEAN_UP), self.traces()
-
-
-def command_lines() -> Iterator[tuple[int, list[str]]]:
-    """Number and command line of every process."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            yield int(path.parent.name), path.read_bytes().decode(errors="replace").rstrip("\0").split("\0")
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True
-
-
 @pytest.fixture
-def napping(nap: Analysis) -> Iterator[Napping]:
-    seconds = next(SECONDS)
-    process = subprocess.Popen(
-        nap.argv("run", "--step", "nap", "-p", f"seconds={seconds}"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=nap.root,
-        env=dict(nap.environment),
-    )
-    found = Napping(analysis=nap, process=process, seconds=seconds)
-    try:
-        assert wait_until(found.started, PATIENCE), "the step did not start"
+def asleep(nap: Analysis) -> Iterator[Napping]:
+    """A run in the middle of its long step."""
+    with napping(nap) as found:
         yield found
-    finally:
-        process.kill()
-        process.communicate()
 
 
 class TestInterruption:
-    def test_killed_it_leaves_no_container_and_goes_on_where_it_was(self, napping: Napping) -> None:
-        napping.process.kill()
-        assert napping.end()[0] == -signal.SIGKILL
-        napping.assert_clean()
-        found = napping.analysis.run("--step", "nap", "-p", "seconds=0")
+    def test_killed_it_leaves_no_container_and_goes_on_where_it_was(self, asleep: Napping) -> None:
+        asleep.process.kill()
+        assert asleep.end()[0] == -signal.SIGKILL
+        asleep.assert_clean()
+        found = asleep.analysis.run("--step", "nap", "-p", "seconds=0")
         assert set(found["reasons"]) == {"nap"}
-        assert (napping.analysis.root / "nap" / "nap.txt").read_text() == "first\n"
+        assert (asleep.analysis.root / "nap" / "nap.txt").read_text() == "first\n"
 
-    def test_ctrl_c_ends_the_containers(self, napping: Napping) -> None:
-        napping.process.send_signal(signal.SIGINT)
-        code, stderr = napping.end()
+    def test_ctrl_c_ends_the_containers(self, asleep: Napping) -> None:
+        asleep.process.send_signal(signal.SIGINT)
+        code, stderr = asleep.end()
         assert code == 130, stderr
         assert "interrupted" in stderr
-        assert napping.traces() == []
+        assert asleep.traces() == []
 
     @pytest.mark.parametrize("engine", ENGINES[1:], indirect=True)
-    def test_the_engine_killed_is_a_failed_step(self, napping: Napping) -> None:
-        children = f"/proc/{napping.process.pid}/task"
+    def test_the_engine_killed_is_a_failed_step(self, asleep: Napping) -> None:
+        children = f"/proc/{asleep.process.pid}/task"
         pids = {int(pid) for path in Path(children).glob("*/children") for pid in path.read_text().split()}
         clients = [pid for pid, line in command_lines() if pid in pids and "pptainer" in line[0]]
         assert clients
         for pid in clients:
             os.kill(pid, signal.SIGKILL)
-        code, stderr = napping.end()
+        code, stderr = asleep.end()
         assert code == 4, stderr
         assert "step nap failed" in stderr
-        napping.assert_clean()
+        asleep.assert_clean()
 
 
 def test_help_waits_for_no_library() -> None:

@@ -8,12 +8,8 @@ from pathlib import Path
 
 import pytest
 from archived import Session, commit, session, write_analysis
-from conftest import TinyImage
+from conftest import ENGINES, TinyImage
 
-ENGINES = [
-    pytest.param("docker", marks=pytest.mark.docker),
-    pytest.param("apptainer", marks=pytest.mark.apptainer),
-]
 REACHING = """\
 format: 1
 title: Steps that do not keep to their declaration
