@@ -7,6 +7,8 @@ from pathlib import Path
 
 from preserve.cli.printing import folder_of, safe, tell
 from preserve.documents.comparison import Comparison
+from preserve.errors import UserError
+from preserve.operations.folder import Folder
 from preserve.renderers.verdicts import verdict_lines
 
 
@@ -17,7 +19,7 @@ def diff(arguments: argparse.Namespace) -> int:
     comparison = diff(
         Path(arguments.recorded),
         Path(arguments.found),
-        folder_of(arguments),
+        _place_of_runs(arguments),
         policy=Path(arguments.policy) if arguments.policy else None,
     )
     if arguments.json:
@@ -25,6 +27,16 @@ def diff(arguments: argparse.Namespace) -> int:
     else:
         show_comparison(arguments, comparison, replayed=False)
     return 0 if comparison.passed else 1
+
+
+def _place_of_runs(arguments: argparse.Namespace) -> Folder:
+    """Give the folder whose runs may be compared by their names; archives and files need no analysis around them."""
+    try:
+        return folder_of(arguments)
+    except UserError:
+        if arguments.folder is not None:
+            raise
+        return Folder(root=Path.cwd())
 
 
 def show_comparison(arguments: argparse.Namespace, comparison: Comparison, *, replayed: bool = True) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from preserve.operations.folder import Folder
+from preserve.operations.folder import Folder, find_folder, named_folder
 from preserve.operations.places import Settings
 
 # control characters (but for line feed and tab), and those that reorder or hide what stands beside them
@@ -18,8 +18,18 @@ _ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u20
 
 
 def folder_of(arguments: argparse.Namespace) -> Folder:
-    """Give the analysis folder that the command line names."""
-    return Folder(root=Path(arguments.folder).absolute())
+    """Give the analysis folder that the command line names, or else the one that the user stands in.
+
+    Raises:
+        UserError: there is none.
+    """
+    if arguments.folder is not None:
+        return named_folder(Path(arguments.folder).absolute())
+    here = Path.cwd()
+    folder = find_folder(here)
+    if folder.root != here:
+        say(arguments, f"in {folder.root}")
+    return folder
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:

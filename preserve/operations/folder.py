@@ -65,9 +65,7 @@ class Folder:
         try:
             data = self.workflow_file.read_bytes()
         except FileNotFoundError as error:
-            raise UserError(
-                f"there is no preserve.yaml in {self.root}", hint="go to the analysis' folder, or name it: -C FOLDER"
-            ) from error
+            raise _no_workflow(self.root) from error
         return read_workflow(data, "preserve.yaml")
 
     def lock(self) -> Lock:
@@ -147,6 +145,55 @@ class Folder:
     def runs(self) -> list[Path]:
         """Folders of the runs, oldest first."""
         return sorted((self.state / "runs").glob("[0-9]*"))
+
+
+def find_folder(start: Path) -> Folder:
+    """Give the analysis that ``start`` (absolute) lies in: the nearest folder with preserve.yaml, there or above.
+
+    Above, it is looked for as git does, up to the top of a git work tree or of the file system; and only where folder
+    and file have the owner that ``start`` has, so that nobody is handed a stranger's preserve.yaml out of /tmp.
+
+    Raises:
+        UserError: there is none.
+    """
+    if (start / "preserve.yaml").exists():
+        return Folder(root=start)
+    found = folder_above(start, owner=start.stat().st_uid)
+    if found is None:
+        raise _no_workflow(start, "or a folder above it")
+    return Folder(root=found)
+
+
+def named_folder(root: Path) -> Folder:
+    """Give the analysis in ``root`` (absolute), which somebody named: it is there and nowhere else.
+
+    Raises:
+        UserError: there is no such folder, or no analysis in it.
+    """
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}", hint="-C FOLDER names the folder that has preserve.yaml")
+    if not (root / "preserve.yaml").exists():
+        raise _no_workflow(root)
+    return Folder(root=root)
+
+
+def folder_above(start: Path, *, owner: int) -> Path | None:
+    """Give the nearest folder above ``start`` that has preserve.yaml, both of the user ``owner`` (uid)."""
+    for below, place in zip((start, *start.parents), start.parents, strict=False):
+        other_disk = place.stat().st_dev != start.stat().st_dev
+        if (below / ".git").exists() or other_disk or place.stat().st_uid != owner:
+            return None
+        file = place / "preserve.yaml"
+        if file.is_file() and file.stat().st_uid == owner:
+            return place
+    return None
+
+
+def _no_workflow(root: Path, elsewhere: str = "") -> UserError:
+    """What to say where preserve.yaml is missing."""
+    above = folder_above(root, owner=root.stat().st_uid) if root.is_dir() else None
+    hint = f"there is one above: -C {above}" if above else "go to the analysis' folder, or name it: -C FOLDER"
+    return UserError(f"there is no preserve.yaml in {root} {elsewhere}".rstrip(), hint=hint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
