@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
             epilog=f"example: {example}",
         )
         command.add_argument(
-            "-C", dest="folder", metavar="FOLDER", default=".", help="the analysis folder (default: .)"
+            "-C", dest="folder", metavar="FOLDER", help="the analysis folder (default: the one that you are in)"
         )
         level = command.add_mutually_exclusive_group()
         level.add_argument("-q", "--quiet", action="store_true", help="say only what is wrong")
