@@ -383,6 +383,12 @@ def _script(flavour: str) -> str:
         "unset PWD OLDPWD OPTIND SINGULARITY_APPNAME\n"
         f'echo started > "{STARTED}"\n'
         'if ! command -v "$1" > /dev/null; then\n'
+        '    case "$1" in */*)\n'  # no search on PATH
+        '        if test -f "$1"; then\n'
+        '            echo "$1: not executable" >&2\n'
+        "            exit 126\n"
+        "        fi\n"
+        "    esac\n"
         '    echo "$1: not found in the image" >&2\n'
         "    exit 127\n"
         "fi\n"

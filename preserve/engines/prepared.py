@@ -25,7 +25,7 @@ from preserve.errors import MachineError, UserError
 from preserve.oci import INDEX, Image, Layout
 
 Form = Literal["folder", "sif"]
-VERSION = 1  # of what is written here; another one is built again
+VERSION = 2  # of what is written here; another one is built again
 STARTED = "/.singularity.d/started"  # in the container: filled just before the command takes over
 _HOSTS = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 _ENGINE_LINKS = (".exec", ".run", ".shell", ".test", "environment", "singularity")

@@ -10,11 +10,19 @@ from preserve.documents.plan import PlannedStep
 from preserve.documents.record import Record
 
 _PATH = re.compile(r"[\w.+=@/-]+")
+CANNOT_EXECUTE, NOT_FOUND = 126, 127  # what a shell ends with (POSIX, XCU 2.8.2)
+_LIBRARY = re.compile(r"error while loading shared libraries: ([\w.+-]+)")
+# as ash, dash, bash, env, tini and our start in Apptainer say that a program is not there, or not for execution
+_PROGRAM = re.compile(
+    r"(?:^|[\s'‘])([\w.+@/-]+)['’]?(?: failed)?: "
+    r"(?:not found|command not found|not executable|No such file or directory|Permission denied)"
+)
 
 
 def reasons_for_failure(root: Path, step: PlannedStep, record: Record, printed: Sequence[str]) -> tuple[str, ...]:
     """Give hints for a failed step of the analysis in ``root``; ``printed`` are the last lines of its output."""
-    return tuple(dict.fromkeys((*_undeclared_files(root, step, printed), *_network(step, record))))
+    found = (*_undeclared_files(root, step, printed), *_programs(step, record, printed), *_network(step, record))
+    return tuple(dict.fromkeys(found))
 
 
 def _undeclared_files(root: Path, step: PlannedStep, printed: Sequence[str]) -> Iterator[str]:
@@ -27,6 +35,24 @@ def _undeclared_files(root: Path, step: PlannedStep, printed: Sequence[str]) -> 
         inside = any(name.endswith("/") and path.startswith(name) for name in (*declared, *step.outputs))
         if "/../" not in f"/{path}/" and not inside and (root / path).is_file():
             yield f"{path} is in the analysis folder, but not among the inputs of {step.name}: add it there"
+
+
+def _programs(step: PlannedStep, record: Record, printed: Sequence[str]) -> Iterator[str]:
+    """A program that could not be started."""
+    if record.exit_code not in (CANNOT_EXECUTE, NOT_FOUND):
+        return
+    look = f"look with: preserve shell {step.id}"
+    libraries = [found[1] for line in printed if (found := _LIBRARY.search(line))]
+    programs = [found[1] for line in printed if (found := _PROGRAM.search(line))]
+    program = programs[-1] if programs else "a program of its command"
+    if libraries:
+        yield f"the image {step.image} lacks the library {libraries[-1]}; {look}"
+    elif record.exit_code == CANNOT_EXECUTE:
+        yield f"{program} may not be executed: chmod +x it, or start it with its interpreter; {look}"
+    elif program in (item.path for item in step.inputs):
+        yield f"{program} is there, but not the interpreter that its first line names; {look}"
+    else:
+        yield f"{program} is not in the image {step.image}, or not on its PATH; {look}"
 
 
 def _network(step: PlannedStep, record: Record) -> Iterator[str]:

@@ -213,6 +213,14 @@ def test_command_that_is_not_in_the_image(bench: Bench) -> None:
     assert b"/no/such/program" in err
 
 
+def test_command_that_is_no_program(bench: Bench) -> None:
+    """It is there, and may not be executed: another mistake than a program that is missing."""
+    execution, _, err = bench.run("/etc/passwd")
+    assert execution.exit_code == 126
+    assert b"/etc/passwd" in err
+    assert bench.run("passwd-that-is-not-there")[0].exit_code == 127
+
+
 def test_streams_are_apart_and_complete(bench: Bench) -> None:
     count = 400_000
     execution, out, err = bench.run("sh", "-c", f"seq {count} & seq {count} >&2; wait; echo end")

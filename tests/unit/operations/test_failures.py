@@ -51,3 +51,63 @@ def test_the_network(tmp_path: Path, failed: tuple[PlannedStep, Record]) -> None
     step, record = failed
     (said,) = reasons_for_failure(tmp_path, step, replace(record, network_attempts=3), [])
     assert "network: true" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "program"),
+    [
+        ("/bin/sh: root: not found", "root"),
+        ("/bin/sh: 2: root: not found", "root"),
+        ("bash: line 1: root: command not found", "root"),
+        ("/usr/bin/env: 'python': No such file or directory", "python"),
+        ("[FATAL tini (6)] exec pithon3 failed: No such file or directory", "pithon3"),
+        ("pithon3: not found in the image", "pithon3"),
+        ("/opt/tool/run: not found in the image", "/opt/tool/run"),
+        ("nothing that tells", "a program of its command"),
+    ],
+)
+def test_a_program_that_the_image_lacks(
+    tmp_path: Path, failed: tuple[PlannedStep, Record], line: str, program: str
+) -> None:
+    """Named, as ash, dash, bash, env and the engines tell it, with the way to look."""
+    step, record = failed
+    (said,) = reasons_for_failure(tmp_path, step, replace(record, exit_code=127), ["all went well", line])
+    assert said.startswith(f"{program} is not in the image {step.image}")
+    assert f"preserve shell {step.id}" in said
+
+
+def test_a_script_whose_interpreter_the_image_lacks(tmp_path: Path, failed: tuple[PlannedStep, Record]) -> None:
+    """The shell says of the script that it is not there, which is not so."""
+    step, record = failed
+    (said,) = reasons_for_failure(tmp_path, step, replace(record, exit_code=127), ["/bin/sh: 1: data/a.txt: not found"])
+    assert said.startswith("data/a.txt is there, but not the interpreter that its first line names")
+
+
+def test_a_library_that_the_image_lacks(tmp_path: Path, failed: tuple[PlannedStep, Record]) -> None:
+    step, record = failed
+    line = "root: error while loading shared libraries: libGui.so.6.32: cannot open shared object file: No such file"
+    (said,) = reasons_for_failure(tmp_path, step, replace(record, exit_code=127), [line])
+    assert said.startswith(f"the image {step.image} lacks the library libGui.so.6.32;")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/bin/sh: data/a.txt: Permission denied",
+        "/bin/sh: 1: data/a.txt: Permission denied",
+        "[FATAL tini (7)] exec data/a.txt failed: Permission denied",
+        "data/a.txt: not executable",
+    ],
+)
+def test_a_file_that_may_not_be_executed(tmp_path: Path, failed: tuple[PlannedStep, Record], line: str) -> None:
+    step, record = failed
+    (said,) = reasons_for_failure(tmp_path, step, replace(record, exit_code=126), [line])
+    assert said.startswith("data/a.txt may not be executed: chmod +x it")
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 125, 128, 137])
+def test_other_endings_say_nothing_of_programs(tmp_path: Path, failed: tuple[PlannedStep, Record], code: int) -> None:
+    """A file that a program misses is its own affair."""
+    step, record = failed
+    lines = ["/bin/sh: root: not found", "cat: x: Permission denied"]
+    assert reasons_for_failure(tmp_path, step, replace(record, exit_code=code), lines) == ()
