@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from preserve.cli.comparing import show_comparison
 from preserve.cli.printing import folder_of, safe, say, settings_of, shown_bytes, tell
 from preserve.cli.progress import Lines
+from preserve.documents.counted import some
 from preserve.documents.plan import as_written
 from preserve.errors import UserError
 
 if TYPE_CHECKING:
+    from preserve.documents.archive import Contents
     from preserve.operations.show import Shown
 
 
@@ -24,7 +26,12 @@ def archive(arguments: argparse.Namespace) -> int:
 
     folder = folder_of(arguments)
     target = Path(arguments.output or f"{folder.root.resolve().name}.crate.zip").absolute()
-    choices = Choices(run=arguments.run, without=frozenset(arguments.without), allow_dirty=arguments.allow_dirty)
+    choices = Choices(
+        run=arguments.run,
+        without=frozenset(arguments.without),
+        leave_out=tuple(arguments.leave_out),
+        allow_dirty=arguments.allow_dirty,
+    )
     with Lines(quiet=arguments.quiet) as progress:
         made = archive(folder, settings_of(arguments), target, choices, progress=progress)
     for note in made.notes:
@@ -68,6 +75,8 @@ def verify(arguments: argparse.Namespace) -> int:
         for finding in found.findings:
             print(safe(str(finding)))
         print(safe(f"{arguments.archive}: {found.trust}; {found.completeness}"))
+        for path in found.left_out:
+            print(safe(f"left out, known by digest and, if it is a result, by its fingerprint: {path}"))
         if found.intact and not choices.deep:
             print("not looked into: what the layers of images unpack to, the code's history (--deep does)")
         print(f"archive id: {found.archive_id or 'none'}")
@@ -142,7 +151,7 @@ def _shown_lines(shown: Shown) -> list[str]:
         *(f"  {safe(author.name)}" for author in plan.authors),
         f"archive id    {shown.archive_id}",
         f"size          {shown_bytes(shown.size)}, {contents.completeness}",
-        f"left out      {', '.join(sorted(contents.without)) or 'nothing'}",
+        f"left out      {', '.join((*sorted(contents.without), *_left_out(contents))) or 'nothing'}",
         f"signatures    {', '.join(shown.signed_with) or 'none'}" + (" (not checked)" if shown.signed_with else ""),
     ]
     engines = {f"{record.engine.name} {record.engine.version}" for record in contents.records.values()}
@@ -166,8 +175,13 @@ def _shown_lines(shown: Shown) -> list[str]:
     lines.append("results")
     for path in contents.results:
         pin = contents.pins[path]
-        lines.append(f"  {safe(path)}  {shown_bytes(pin.size)}  {pin.sha256}")
+        outside = "" if contents.holds(path) else "  (not inside)"
+        lines.append(f"  {safe(path)}  {shown_bytes(pin.size)}  {pin.sha256}{outside}")
     return lines
+
+
+def _left_out(contents: Contents) -> list[str]:
+    return [safe(some(sorted(contents.left_out), 3))] if contents.left_out else []
 
 
 def _shown_document(shown: Shown) -> dict[str, Any]:
@@ -190,6 +204,7 @@ def _shown_document(shown: Shown) -> dict[str, Any]:
         "size": shown.size,
         "completeness": contents.completeness,
         "without": sorted(contents.without),
+        "left_out": sorted(contents.left_out),
         "parent": contents.parent,
         "parameters": dict(plan.parameters),
         "commit": plan.source.commit if plan.source else None,

@@ -118,6 +118,14 @@ def _archive(command: argparse.ArgumentParser) -> None:
         help="leave these out: they stay known by digest; may be given several times",
     )
     command.add_argument(
+        "--leave-out",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="leave out the products (results too) that this names: they stay known by digest, results by their "
+        "fingerprint too; may be given several times",
+    )
+    command.add_argument(
         "--allow-dirty", action="store_true", help="archive code that is not committed, as a patch beside the history"
     )
     _json(command)

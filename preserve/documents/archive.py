@@ -25,6 +25,7 @@ BUNDLE = DATA + "code/code.bundle"
 PATCH = DATA + "code/uncommitted.patch"
 RECORDS = DATA + "records/"
 PROBE = DATA + "probe.json"
+FINGERPRINTS = DATA + "fingerprints/"
 OCI = DATA + "oci/"
 BLOBS = OCI + "blobs/sha256/"
 BAGIT = "bagit.txt"
@@ -85,10 +86,10 @@ class Contents:
 
     ``records`` is by step id; ``names`` gives the name in the archive of every file of the analysis that the archive
     knows (inputs, code that steps read, products), by its path, whether its bytes are inside or not; ``pins`` gives
-    their content, also by path. ``without`` names what was left out (of ``LEAVABLE``); ``payload`` maps the names of
-    all files below data/ to their content; ``agent`` is the program that wrote it (``preserve 0.1.0``); ``parent``
-    is the id of the archive that this one is a recast of. ``bundled``: the code's history is inside; ``patched``:
-    so are changes that were not committed.
+    their content, also by path. ``without`` names what was left out (of ``LEAVABLE``), ``left_out`` are the paths of
+    products that were left out one by one; ``payload`` maps the names of all files below data/ to their content;
+    ``agent`` is the program that wrote it (``preserve 0.1.0``); ``parent`` is the id of the archive that this one is a
+    recast of. ``bundled``: the code's history is inside; ``patched``: so are changes that were not committed.
     """
 
     plan: Plan
@@ -98,6 +99,7 @@ class Contents:
     pins: Mapping[str, FilePin]
     payload: Mapping[str, FilePin] = field(default_factory=dict)
     without: frozenset[str] = frozenset()
+    left_out: frozenset[str] = frozenset()
     agent: str
     parent: Digest | None = None
 
@@ -116,6 +118,12 @@ class Contents:
     def results(self) -> tuple[str, ...]:
         """Paths of the products that are results, folders file by file; sorted."""
         return tuple(path for path in sorted(self.products) if is_result(self.plan, path))
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Names in the archive of the results' fingerprints, by the results' paths, whether they are inside or not."""
+        names = archived_names(f"{path}.json" for path in self.results)
+        return {path: FINGERPRINTS + names[f"{path}.json"] for path in self.results}
 
     @property
     def products(self) -> Mapping[str, Artifact]:
@@ -144,6 +152,7 @@ def contents_of(
     *,
     agent: str,
     without: frozenset[str] = frozenset(),
+    left_out: frozenset[str] = frozenset(),
     parent: Digest | None = None,
 ) -> Contents:
     """Give the contents that the documents call for, the payload still empty."""
@@ -171,6 +180,7 @@ def contents_of(
         names=names,
         pins={**inputs, **products},
         without=without,
+        left_out=left_out,
         agent=agent,
         parent=parent,
     )
@@ -211,6 +221,8 @@ def record_name(step: str) -> str:
 def _is_inside(contents: Contents, path: str) -> bool:
     if path in contents.plan.inputs:
         return "inputs" not in contents.without
+    if path in contents.left_out:
+        return False
     if path in contents.plan.sources or is_result(contents.plan, path):
         return True
     return "intermediates" not in contents.without

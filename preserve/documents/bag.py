@@ -15,7 +15,8 @@ from preserve.errors import DocumentError, Fault
 
 BAGIT_TXT = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 CONTACT = "Contact-Name"
-LABELS = (  # in this order; those in OPTIONAL may be missing, CONTACT may stand several times
+LEFT_OUT = "Preserve-Left-Out"
+LABELS = (  # in this order; those in OPTIONAL may be missing, those in REPEATED stand several times
     "Bag-Software-Agent",
     "Bagging-Date",
     "Payload-Oxum",
@@ -24,9 +25,11 @@ LABELS = (  # in this order; those in OPTIONAL may be missing, CONTACT may stand
     "Preserve-Format",
     "Preserve-Completeness",
     "Preserve-Without",
+    LEFT_OUT,
     "Preserve-Parent",
 )
-OPTIONAL = (CONTACT, "Preserve-Without", "Preserve-Parent")
+OPTIONAL = (CONTACT, "Preserve-Without", LEFT_OUT, "Preserve-Parent")
+REPEATED = (CONTACT, LEFT_OUT)
 MAX_FAULTS = 1000  # of one file: nobody reads more, and a stranger chooses how many there are
 
 _LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
@@ -68,6 +71,7 @@ def bag_info(contents: Contents) -> bytes:
         ("Preserve-Format", FORMAT),
         ("Preserve-Completeness", contents.completeness),
         *((("Preserve-Without", ",".join(without)),) if without else ()),
+        *((LEFT_OUT, name) for name in sorted(contents.names[path] for path in contents.left_out)),
         *((("Preserve-Parent", contents.parent),) if contents.parent else ()),
     )
     return "".join(f"{label}: {' '.join(value.split())}\n" for label, value in values).encode()
@@ -89,7 +93,7 @@ def read_bag_info(data: bytes, file: str = BAG_INFO) -> dict[str, str]:
             faults.append(_fault(file, number, "is not Label: value, ended by a line feed alone"))
         elif place is None:
             faults.append(_fault(file, number, f"{label!a} is not a label of archives"))
-        elif place < last or (place == last and label != CONTACT):
+        elif place < last or (place == last and label not in REPEATED):
             faults.append(_fault(file, number, f"{label} does not stand in its place"))
         else:
             last = place

@@ -34,6 +34,7 @@ class Verification:
     """All findings; ``signed_by`` are the principals of good signatures by allowed signers.
 
     ``signatures`` counts what is in the archive, checked or not; ``signers_given``: somebody said who is allowed;
+    ``left_out`` are the paths of products whose bytes are not inside, though nothing is wrong with that;
     ``archive_id`` is ``None`` where the file is so damaged that it has none.
     """
 
@@ -43,6 +44,7 @@ class Verification:
     signed_by: tuple[str, ...] = ()
     signatures: int = 0
     signers_given: bool = False
+    left_out: tuple[str, ...] = ()
 
     @property
     def intact(self) -> bool:
@@ -73,6 +75,7 @@ class Verification:
             "intact": self.intact,
             "archive_id": self.archive_id,
             "completeness": self.completeness,
+            "left_out": list(self.left_out),
             "signed_by": list(self.signed_by),
             "findings": [asdict(finding) for finding in self.findings],
         }

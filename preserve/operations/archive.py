@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from preserve import __version__
+from preserve.comparators.globs import matcher
 from preserve.digest import Digest, FilePin, hash_file
 from preserve.documents.archive import (
     BLOBS,
@@ -33,13 +34,16 @@ from preserve.errors import UserError
 from preserve.interfaces import Progress
 from preserve.oci import Image, Layout
 from preserve.operations.derived import is_executable, payload_files, pin_of_bytes, tag_files, tag_manifest
+from preserve.operations.fingerprints import find_fingerprint, take_fingerprints
 from preserve.operations.folder import Folder
-from preserve.operations.judged import Version, refuse_rules_for_nothing
+from preserve.operations.judged import refuse_rules_for_nothing, stored_version
 from preserve.operations.origin import read_origin
 from preserve.operations.places import Settings, bring
+from preserve.renderers.wording import size
 from preserve.sources import bundle, patch, uncommitted
 from preserve.stores.crate_writer import Item, write_crate
 from preserve.stores.hashes import HashMemory
+from preserve.stores.objects import ObjectStore
 
 RUN_AGAIN = "run: preserve run"
 
@@ -51,11 +55,13 @@ Sources = dict[str, tuple[FilePin, Path | bytes]]  # by name in the archive: con
 class Choices:
     """Which run (``None``: the last one), what stays outside, and whether code that is not committed is stored too.
 
-    ``without`` is a part of images, inputs, intermediates: these are then known by digest only.
+    ``without`` is a part of images, inputs, intermediates: these are then known by digest only. ``leave_out`` are
+    patterns of products to leave out, results among them: these are known by their fingerprint as well.
     """
 
     run: str | None = None
     without: frozenset[str] = frozenset()
+    leave_out: tuple[str, ...] = ()
     allow_dirty: bool = False
 
 
@@ -100,9 +106,11 @@ def archive(folder: Folder, settings: Settings, target: Path, choices: Choices, 
             sources, notes = _code(folder, run, choices.allow_dirty, scratch)
             images = [] if "images" in choices.without else _images(folder, settings, run.plan, progress)
             sources |= _blobs(folder, images)
-            contents = _contents(folder, run, choices.without)
+            contents = _contents(folder, run, choices)
+            notes += _left_out_notes(contents)
             sources |= _analysis_files(folder, contents, hashes)
-            _refuse_rules_for_nothing(contents, sources)
+            sources |= _fingerprints(folder, contents, folder.store(hashes))
+            _refuse_rules_for_nothing(folder, contents, hashes)
             tags = _complete(contents, run, images, sources)
             _write(target, sources, tags, progress)
         finally:
@@ -144,12 +152,10 @@ def _finished_run(folder: Folder, name: str | None) -> _Run:
     return _Run(folder=path, plan=plan, records=records, documents=documents)
 
 
-def _refuse_rules_for_nothing(contents: Contents, sources: Sources) -> None:
+def _refuse_rules_for_nothing(folder: Folder, contents: Contents, hashes: HashMemory) -> None:
     """No replay would accept such a rule."""
-    recorded = {}
-    for path in contents.results:
-        _, file = sources[contents.names[path]]
-        recorded[path] = Version(pin=contents.pins[path], file=file if isinstance(file, Path) else None)
+    store = folder.store(hashes)
+    recorded = {path: stored_version(folder, store, path, contents.pins[path]) for path in contents.results}
     refuse_rules_for_nothing(contents.plan, recorded)
 
 
@@ -166,16 +172,61 @@ def _refuse_changed(folder: Folder, plan: Plan, hashes: HashMemory) -> None:
             raise UserError(f"{path} changed since the run", hint=f"{RUN_AGAIN}, or bring the file back")
 
 
-def _contents(folder: Folder, run: _Run, without: frozenset[str]) -> Contents:
+def _contents(folder: Folder, run: _Run, choices: Choices) -> Contents:
     origin = read_origin(folder)
-    return contents_of(
+    contents = contents_of(
         run.plan,
         read_lock(run.documents[LOCK], "preserve.lock"),
         run.records,
         agent=f"preserve {__version__}",
-        without=without,
+        without=choices.without,
         parent=origin.archive_id if origin else None,
     )
+    return replace(contents, left_out=_left_out(contents, choices.leave_out))
+
+
+def _left_out(contents: Contents, patterns: Iterable[str]) -> frozenset[str]:
+    """Give the products that patterns name (``folder/``: all below it), but those that are not inside anyhow.
+
+    Raises:
+        UserError: a pattern names no product.
+    """
+    inside, found = expected_files(contents), set[str]()
+    for pattern in patterns:
+        fits = matcher(pattern + "**" if pattern.endswith("/") else pattern)
+        named = [path for path in contents.products if fits(path)]
+        if not named:
+            others = any(map(fits, (*contents.plan.inputs, *contents.plan.sources)))
+            hint = f"the products: {some(sorted(contents.products), 8)}"
+            raise UserError(
+                f"--leave-out {pattern}: no product is called so",
+                hint="inputs can only be left out together: --without inputs" if others else hint,
+            )
+        found.update(path for path in named if contents.names[path] in inside)
+    return frozenset(found)
+
+
+def _left_out_notes(contents: Contents) -> list[str]:
+    saved = sum(contents.pins[path].size for path in contents.left_out)
+    return [f"left out ({size(saved)}): {some(sorted(contents.left_out), 3)}"] if contents.left_out else []
+
+
+def _fingerprints(folder: Folder, contents: Contents, store: ObjectStore) -> Sources:
+    """Give the results' fingerprints; those of runs before there were fingerprints are taken now.
+
+    Raises:
+        UserError: a result is left out, and there is neither its fingerprint nor its bytes to take it of.
+    """
+    take_fingerprints(folder, contents.plan, contents.records.values(), store)
+    found: Sources = {}
+    for path, name in contents.fingerprints.items():
+        known = find_fingerprint(folder, path, contents.pins[path])
+        if known is not None:
+            data = known.to_bytes()
+            found[name] = (pin_of_bytes(data), data)
+        elif path in contents.left_out:
+            raise UserError(f"{path} is no longer in the store, and its fingerprint was never taken", hint=RUN_AGAIN)
+    return found
 
 
 def _complete(contents: Contents, run: _Run, images: list[Image], sources: Sources) -> dict[str, bytes]:

@@ -20,14 +20,20 @@ LARGE = 200 << 20  # bytes that take a few seconds to read
 
 
 def take_fingerprints(
-    folder: Folder, plan: Plan, records: Iterable[Record], store: ObjectStore, *, say: Callable[[str], None]
+    folder: Folder,
+    plan: Plan,
+    records: Iterable[Record],
+    store: ObjectStore,
+    *,
+    say: Callable[[str], None] = lambda text: None,
 ) -> tuple[str, ...]:
-    """Take the fingerprints of results that are not there yet; gives notes for the user.
+    """Take the fingerprints of results in the store that have none yet; gives notes for the user.
 
     Results may hold anything: another process reads them, and is only started if something has to be read.
     """
     products = [product for record in records for product in record.products if is_result(plan, product.path)]
     missing = [product for product in products if not _is_taken(folder, product.path, pin_of(product))]
+    missing = [product for product in missing if store.holds(pin_of(product))]
     if (size := sum(product.size for product in missing)) > LARGE:
         say(f"reading {len(missing)} results for their fingerprints ({size / 1e9:.1f} GB)")
     notes = []

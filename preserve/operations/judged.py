@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from preserve.comparators.choosing import Obstacle
@@ -15,10 +16,15 @@ from preserve.comparators.leaves import Limits
 from preserve.digest import FilePin
 from preserve.documents.archive import result_of, rule_of
 from preserve.documents.comparison import Judged
-from preserve.documents.fingerprint import Fingerprint
+from preserve.documents.fingerprint import Fingerprint, read_fingerprint
 from preserve.documents.plan import Plan
 from preserve.documents.policy import Policy, read_policy
-from preserve.operations.opened import Opened
+from preserve.errors import UserError
+from preserve.operations.fingerprints import find_fingerprint
+from preserve.operations.folder import Folder
+from preserve.operations.opened import Opened, read_payload
+from preserve.stores.damage import damaged
+from preserve.stores.objects import ObjectStore
 from preserve.stores.unpacking import unpack
 
 
@@ -131,6 +137,42 @@ def named(versions: Mapping[str, Version], scratch: Path) -> dict[str, Version]:
             link.symlink_to(version.file.absolute())
             version = replace(version, file=link)  # noqa: PLW2901
         found[path] = version
+    return found
+
+
+def stored_version(folder: Folder, store: ObjectStore, path: str, pin: FilePin) -> Version:
+    """Give a product of a run: from the store, or, where that has lost it, by its fingerprint."""
+    file = store.path(pin) if store.holds(pin) else None
+    return Version(pin=pin, file=file, fingerprint=partial(find_fingerprint, folder, path, pin))
+
+
+def archived_versions(opened: Opened, files: Mapping[str, Path]) -> dict[str, Version]:
+    """Give an archive's products, by path: as they were unpacked to ``files``, or by their fingerprints."""
+    pins, fingerprints = opened.contents.pins, opened.contents.fingerprints
+    return {
+        path: Version(
+            pin=pins[path],
+            file=files.get(path),
+            fingerprint=partial(_archived_fingerprint, opened, fingerprints.get(path), pins[path]),
+        )
+        for path in opened.contents.products
+    }
+
+
+def _archived_fingerprint(opened: Opened, name: str | None, pin: FilePin) -> Fingerprint | None:
+    """Read a result's fingerprint; a stranger may have written it.
+
+    Raises:
+        DigestMismatch: it is not what the manifest says, cannot be read, or is of another content.
+    """
+    if name is None or name not in opened.contents.payload:
+        return None
+    try:
+        found = read_fingerprint(read_payload(opened, name), name)
+    except UserError as error:
+        raise damaged(name, error.message.removeprefix(f"{name}: ")) from error
+    if found.sha256 != pin.sha256:
+        raise damaged(name, "is the fingerprint of another content", pin.sha256, found.sha256)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -117,7 +117,17 @@ def _contents(store: Archive, payload: Mapping[str, FilePin], bag_info: bytes) -
         without=frozenset(info.get("Preserve-Without", "").split(",")) & frozenset(LEAVABLE),
         parent=_parsed(BAG_INFO, info["Preserve-Parent"], _parent) if "Preserve-Parent" in info else None,
     )
-    return replace(contents, payload=dict(payload))
+    left_out = _left_out(contents, info[bag.LEFT_OUT].split("\n")) if bag.LEFT_OUT in info else frozenset[str]()
+    return replace(contents, payload=dict(payload), left_out=left_out)
+
+
+def read_payload(opened: Opened, name: str) -> bytes:
+    """Read a document below data/, and see that it is what the manifest says.
+
+    Raises:
+        DigestMismatch: it is missing, damaged or too large.
+    """
+    return _read_checked(opened.store, name, opened.contents.payload)
 
 
 def read(store: Archive, name: str) -> bytes:
@@ -164,6 +174,18 @@ def _parsed(name: str, data: S, reader: Callable[[S, str], T]) -> T:
         return reader(data, name)
     except PreserveError as error:
         raise damaged(name, error.message.removeprefix(f"{name}: ")) from error
+
+
+def _left_out(contents: Contents, names: Sequence[str]) -> frozenset[str]:
+    """Give the paths of products by their names in the archive.
+
+    Raises:
+        DigestMismatch: a name is of no product.
+    """
+    paths = {contents.names[path]: path for path in contents.products}
+    if strange := [name for name in names if name not in paths]:
+        raise damaged(BAG_INFO, f"{bag.LEFT_OUT}: {strange[0]!a} is no product of this archive")
+    return frozenset(paths[name] for name in names)
 
 
 def _parent(text: str, _: str) -> Digest:

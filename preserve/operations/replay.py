@@ -14,6 +14,7 @@ from preserve.digest import FilePin, hash_file
 from preserve.documents.archive import BUNDLE, DATA, OCI, PATCH, Contents, is_result
 from preserve.documents.changes import beginnings, changed_plan, changes
 from preserve.documents.comparison import Comparison, Judged
+from preserve.documents.counted import some
 from preserve.documents.lockfile import InputPin, Lock
 from preserve.documents.plan import Plan, PlannedStep
 from preserve.documents.planning import accepting, make_plan
@@ -28,6 +29,7 @@ from preserve.operations.folder import Folder, Situation, pin_of, write_file
 from preserve.operations.judged import (
     Pair,
     Version,
+    archived_versions,
     declared_policy,
     judged,
     recorded_files,
@@ -102,6 +104,7 @@ def replay(
             _refuse_network(situation.plan, _may_run(opened.contents, situation.plan, chosen, choices))
         _refuse_rules_for_nothing(opened)
         _require_inputs(opened, choices)
+        _refuse_left_out(opened.contents, situation.plan, choices, chosen)
         folder = stack.enter_context(_working_folder(choices.keep))
         stack.enter_context(folder.held())
         scheduler = stack.enter_context(Scheduler())
@@ -250,8 +253,8 @@ def _refuse_network(plan: Plan, may_run: frozenset[str]) -> None:
 def _refuse_rules_for_nothing(opened: Opened) -> None:
     contents = opened.contents
     with recorded_files(opened, contents.results) as files:
-        recorded = {path: Version(pin=contents.pins[path], file=files.get(path)) for path in contents.results}
-        refuse_rules_for_nothing(contents.plan, recorded)
+        known = archived_versions(opened, files)
+        refuse_rules_for_nothing(contents.plan, {path: known[path] for path in contents.results})
 
 
 def _lay_out(
@@ -322,6 +325,19 @@ def _steps_to_run(plan: Plan, choices: Choices, *, recast: bool) -> frozenset[st
     return frozenset() if recast else frozenset(step.id for step in plan.steps)
 
 
+def _refuse_left_out(contents: Contents, plan: Plan, choices: Choices, chosen: frozenset[str]) -> None:
+    """See that what the chosen steps build on is inside; made again here, it might be something else."""
+    before = wanted(plan, tuple(chosen)) - chosen if choices.only or choices.start is not None else frozenset[str]()
+    for step in (step.id for step in plan.steps if step.id in before):
+        absent = [product.path for product in contents.records[step].products if product.path in contents.left_out]
+        if absent:
+            option = "--only" if choices.only else "--from"
+            raise UserError(
+                f"{option} needs what step {step} made, and of that {some(absent, 1)} was left out of the archive",
+                hint=f"run that step here as well: {option} {step}; or replay the whole archive",
+            )
+
+
 def _named(plan: Plan, name: str) -> list[PlannedStep]:
     found = [step for step in plan.steps if name in (step.id, step.name)]
     if not found:
@@ -390,10 +406,8 @@ def _pairs(
 def _judged(opened: Opened, pairs: list[Pair], dumper: Dumper) -> tuple[Judged, ...]:
     """Take the recorded files out of the archive for as long as it takes to judge."""
     with recorded_files(opened, [pair.path for pair in pairs]) as files, dumper:
-        at_hand = [
-            replace(pair, recorded=replace(pair.recorded, file=files.get(pair.path))) if pair.recorded else pair
-            for pair in pairs
-        ]
+        known = archived_versions(opened, files)
+        at_hand = [replace(pair, recorded=known[pair.path]) if pair.recorded else pair for pair in pairs]
         return judged([dumper.read(pair) for pair in at_hand])
 
 

@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from preserve.digest import hash_file
@@ -16,9 +15,8 @@ from preserve.documents.plan import Plan, read_plan
 from preserve.documents.probe import Probe, read_probe
 from preserve.documents.record import Artifact, Record, read_record
 from preserve.errors import UserError
-from preserve.operations.fingerprints import find_fingerprint
 from preserve.operations.folder import Folder, pin_of
-from preserve.operations.judged import Version, named, recorded_files
+from preserve.operations.judged import Version, archived_versions, named, recorded_files, stored_version
 from preserve.operations.opened import Opened, open_archive, read
 
 UNCOMPARED = (".git", ".preserve")  # folders of git's and ours, in a folder that is compared
@@ -91,7 +89,8 @@ def _archive(path: Path, stack: ExitStack) -> Side:
     opened = stack.enter_context(open_archive(path))
     contents = opened.contents
     files = stack.enter_context(recorded_files(opened, contents.results))
-    versions = {name: Version(pin=contents.pins[name], file=files.get(name)) for name in contents.results}
+    known = archived_versions(opened, files)
+    versions = {name: known[name] for name in contents.results}
     return Side(
         name=str(path), files=versions, plan=contents.plan, records=contents.records, probe=archived_probe(opened)
     )
@@ -113,14 +112,7 @@ def _stored(folder: Folder, products: list[Artifact]) -> dict[str, Version]:
     """Find products in the store, as far as they are still there."""
     store = folder.store(folder.hashes())
     pins = {product.path: pin_of(product) for product in products}
-    return {
-        path: Version(
-            pin=pin,
-            file=store.path(pin) if store.holds(pin) else None,
-            fingerprint=partial(find_fingerprint, folder, path, pin),
-        )
-        for path, pin in pins.items()
-    }
+    return {path: stored_version(folder, store, path, pin) for path, pin in pins.items()}
 
 
 def _plain(path: Path) -> Side:

@@ -28,6 +28,7 @@ from preserve.documents.archive import (
     record_name,
 )
 from preserve.documents.consistency import contradictions, missing_files, other_plan, shown_content
+from preserve.documents.fingerprint import read_fingerprint
 from preserve.documents.probe import read_probe
 from preserve.documents.verification import Finding, Verification
 from preserve.errors import DigestMismatch, MachineError, PreserveError
@@ -89,6 +90,7 @@ def verify(path: Path, choices: Choices, *, progress: Progress) -> Verification:
         return Verification(
             archive_id=found.sha256 if found else None,
             completeness=contents.completeness if contents else "unknown",
+            left_out=tuple(sorted(contents.left_out)) if contents else (),
             findings=findings,
             signed_by=inspection.signed_by,
             signers_given=choices.allowed_signers is not None,
@@ -197,6 +199,7 @@ def _check_documents(inspection: _Inspection, named: Collection[str]) -> Iterato
         return
     yield from missing_files(contents)
     yield from _check_probe(inspection, contents)
+    yield from _check_fingerprints(inspection, contents)
     pins = {step.image: contents.plan.images[step.image] for step in contents.plan.steps}
     images: list[Image] = []
     if "images" not in contents.without:
@@ -236,6 +239,27 @@ def _check_probe(inspection: _Inspection, contents: Contents) -> Iterator[Findin
         yield Finding(path=PROBE, problem="is not in the form that preserve writes")
 
 
+def _check_fingerprints(inspection: _Inspection, contents: Contents) -> Iterator[Finding]:
+    """Read the results' fingerprints: each must be of the content that the record names, in the one form they have."""
+    for path, name in contents.fingerprints.items():
+        if name not in contents.payload:
+            if path in contents.left_out:
+                yield Finding(path=name, problem="is not in the archive, and the result was left out")
+            continue
+        try:
+            found = read_fingerprint(_read_again(inspection, name), name)
+        except Damaged as error:
+            yield error.finding
+        except PreserveError as error:
+            yield Finding(path=name, problem=error.message.removeprefix(f"{name}: "))
+        else:
+            pin = contents.pins[path]
+            if (found.sha256, found.size) != (pin.sha256, pin.size):
+                problem = "is the fingerprint of another content than the record names"
+                expected, other = (f"{one.sha256} ({one.size} bytes)" for one in (pin, found))
+                yield Finding(path=name, problem=problem, expected=expected, found=other)
+
+
 def _check_code(inspection: _Inspection, contents: Contents) -> Iterator[Finding]:
     """Look into the code's history with git, in a repository that is thrown away."""
     source = contents.plan.source
@@ -271,6 +295,7 @@ def _check_strays(contents: Contents, compared: Set[str]) -> Iterator[Finding]:
     """Look for files that nothing calls for, beyond those that were compared with what they must be."""
     called_for = {*compared, WORKFLOW, LOCK, PLAN, PROBE, *(record_name(step) for step in contents.records)}
     called_for |= {BUNDLE, PATCH} if contents.plan.source else set()
+    called_for |= set(contents.fingerprints.values())
     followed = "images" not in contents.without  # blobs, from the images on
     for name in sorted(contents.payload.keys() - called_for):
         if not (followed and name.startswith(BLOBS)):

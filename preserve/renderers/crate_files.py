@@ -21,6 +21,7 @@ class Files:
         self.entities: dict[str, Entity] = {}
         self._ids: dict[str, str] = {}
         self._examples = examples
+        self._fingerprints = {name: path for path, name in contents.fingerprints.items()}
         for path in contents.names:
             self._add_known(contents, path)
         for name in contents.payload:
@@ -56,7 +57,10 @@ class Files:
 
     def _add_payload(self, contents: Contents, name: str) -> None:
         pin = contents.payload[name]
-        self.entities[name] = _file(name, name.removeprefix(archive.DATA), pin.sha256.hex, pin.size)
+        entity = self.entities[name] = _file(name, name.removeprefix(archive.DATA), pin.sha256.hex, pin.size)
+        if name in self._fingerprints:
+            entity["about"] = self.reference(self._fingerprints[name])
+            entity["description"] = "What a result holds, part by part: it is judged by this where its bytes are lost."
 
 
 def _file(identifier: str, name: str, sha256: str, size: int) -> Entity:

@@ -37,6 +37,10 @@ _PLACES = (
     ("`data/inputs/`", "data and code that steps read, under their own names where an archive allows them"),
     ("`data/products/`", "what steps made on the way"),
     ("`data/results/`", "what the analysis is for"),
+    (
+        "`data/fingerprints/`",
+        "what results hold, part by part: small parts whole, large ones by digest and sum",
+    ),
     ("`data/records/`, `data/logs/`", "what each job read, made, used and printed"),
     ("`data/code/`", "the code's history as a git bundle"),
     ("`data/oci/`", "the container images, an OCI image layout that `docker load` takes as well"),
@@ -98,6 +102,11 @@ def _notes(contents: Contents) -> Iterator[str]:
         for path, source in sorted(contents.plan.inputs.items()):
             place = f", from {in_markdown(source.url)}" if source.url else ""
             yield f"- {in_markdown(path)} ({size(source.size)}, {source.sha256}){place}"
+        yield ""
+    if contents.left_out:
+        yield "These products are not inside. A replay makes them again; results are judged by their fingerprints:\n"
+        for path in sorted(contents.left_out):
+            yield f"- {in_markdown(path)} ({size(contents.pins[path].size)}, {contents.pins[path].sha256})"
         yield ""
 
 

@@ -7,6 +7,7 @@ import re
 
 from preserve.documents import archive
 from preserve.documents.archive import Contents
+from preserve.documents.counted import counted
 
 # Control characters, lone surrogates, and what turns the direction of a text or hides in it. A fixed list: Unicode's
 # categories differ between versions of Python, and the same archive must give the same bytes under each.
@@ -60,6 +61,8 @@ def duration(seconds: float | None) -> str:
 def completeness(contents: Contents) -> str:
     """What is inside and what is not, as a sentence."""
     left_out = [kind for kind in archive.LEAVABLE if kind in contents.without]
+    if contents.left_out:
+        left_out.append(counted(len(contents.left_out), "product"))
     if not left_out:
         return "Complete: images, inputs, code, all products, records and logs are inside."
     return f"Not inside, known by digest only: {', '.join(left_out)}."

@@ -62,9 +62,11 @@ class TestRunsAndArchives:
     def test_a_product_that_the_store_has_lost(self, author: Session, recorded: Recorded) -> None:
         author("run", "-p", "scale=3")
         shutil.rmtree(author.root / ".preserve" / "objects")
-        document = author("diff", "--json", str(recorded.archive(ENGINE)), ".", expect=1).document
-        verdicts = {result["path"]: result["verdict"] for result in document["results"]}
-        assert verdicts == {SUM: "uncomparable", "results/note.txt": "identical"}
+        for verdict in ("different", "uncomparable"):  # by its fingerprint, and without
+            document = author("diff", "--json", str(recorded.archive(ENGINE)), ".", expect=1).document
+            verdicts = {result["path"]: result["verdict"] for result in document["results"]}
+            assert verdicts == {SUM: verdict, "results/note.txt": "identical"}
+            shutil.rmtree(author.root / ".preserve" / "fingerprints", ignore_errors=True)
 
     @pytest.mark.docker
     def test_two_engines(self, recorded: Recorded, apptainer: str, docker_host: str) -> None:
