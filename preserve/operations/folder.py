@@ -123,11 +123,14 @@ class Folder:
         return self.state / "records" / key[7:9] / f"{key[9:]}.json"
 
     def find_record(self, key: str) -> Record | None:
-        """Read the record for a key, if a step with it has run."""
+        """Read the record for a key, if a step with it has run.
+
+        One that cannot be read (of an earlier version of preserve; cut short) is none: the step runs again.
+        """
         path = self.record_of(key)
         try:
             return read_record(path.read_bytes(), str(path))
-        except FileNotFoundError:
+        except (FileNotFoundError, UserError):
             return None
 
     def placed(self) -> dict[str, str]:

@@ -75,7 +75,10 @@ def _reason(state: RunState, step: PlannedStep, read: tuple[Artifact, ...], last
     path = last / f"{step.id}.json" if last else None
     if path is None or not path.exists():
         return "has not run yet"
-    before = read_record(path.read_bytes(), str(path))
+    try:
+        before = read_record(path.read_bytes(), str(path))
+    except UserError:
+        return "its last record cannot be read"
     if before.failure is not None:
         return "was interrupted" if before.failure == INTERRUPTED else f"failed last time ({before.failure})"
     new = {

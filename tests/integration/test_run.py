@@ -5,6 +5,7 @@ Each test works in its own copy of an analysis that was committed and locked onc
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -175,6 +176,20 @@ class TestWhatRunsAgain:
         assert reasons["fit"] == "code/moments.awk changed"
         assert set(reasons) == {"fit", "assemble"}
         code.write_text(text)
+        done.assert_nothing_to_do()
+
+
+    def test_records_of_an_earlier_preserve_are_no_obstacle(self, done: Analysis) -> None:
+        """Their form may have grown since: the steps run again, and what they make is as it was."""
+        before = done.run()["products"]
+        for path in (done.root / ".preserve").glob("**/records/**/*.json"):
+            record = json.loads(path.read_bytes())
+            del record["machine"]
+            path.chmod(0o644)
+            path.write_text(json.dumps(record))
+        found = done.run()
+        assert found["reasons"]["environment"] == "its last record cannot be read"
+        assert found["products"] == before
         done.assert_nothing_to_do()
 
 
