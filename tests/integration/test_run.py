@@ -178,7 +178,6 @@ class TestWhatRunsAgain:
         code.write_text(text)
         done.assert_nothing_to_do()
 
-
     def test_records_of_an_earlier_preserve_are_no_obstacle(self, done: Analysis) -> None:
         """Their form may have grown since: the steps run again, and what they make is as it was."""
         before = done.run()["products"]
