@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from preserve.cli.printing import safe
+
 
 class Lines:
     """A ``Progress`` that writes to stderr: one line a step, and on a terminal a bar for bytes."""
@@ -22,13 +24,15 @@ class Lines:
         if not self._quiet and sys.stderr.isatty():
             from rich.console import Console  # noqa: PLC0415  (a tenth of a second, only for a terminal)
             from rich.progress import Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+            from rich.table import Column  # noqa: PLC0415
 
-            console = Console(stderr=True)
+            # on a narrow terminal the name gives way, not the time; lines that stay are wrapped by the terminal alone
+            name = Column(overflow="ellipsis", no_wrap=False)
             self._bars = Progress(
-                TextColumn("{task.description}"),
-                TextColumn("{task.fields[amount]}"),
+                TextColumn("{task.description}", markup=False, table_column=name),
+                TextColumn("{task.fields[amount]}", markup=False),
                 TimeElapsedColumn(),
-                console=console,
+                console=Console(stderr=True, soft_wrap=True),
                 transient=True,
             )
             self._bars.start()
@@ -52,6 +56,7 @@ class Lines:
         if self._bars is not None:
             if step in self._tasks:
                 self._bars.remove_task(self._tasks.pop(step))
+                self._bars.refresh()  # else it is shown as running below the line that says it is done
             self._bars.console.print(line, markup=False, highlight=False)
         elif not self._quiet:
             print(line, file=sys.stderr, flush=True)
@@ -61,7 +66,7 @@ class Lines:
         if self._bars is None:
             return
         if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, amount="")
+            self._tasks[what] = self._bars.add_task(safe(what), amount="")
             self._since[what] = time.monotonic()
         amount = f"{done / 1e6:.1f}" + (f" of {total / 1e6:.1f}" if total else "") + " MB"
         if total and done:
