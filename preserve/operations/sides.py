@@ -64,7 +64,7 @@ def _is_archive(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as opened:
             return PLAN in opened.namelist()
-    except (zipfile.BadZipFile, OSError, NotImplementedError):
+    except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError):  # the last of its names
         return False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -124,6 +125,14 @@ class TestFilesAndFolders:
         write(tmp_path, {"mine.json": '{"a": 1}', "theirs.json": '{"a":1.0}'})
         done = here("diff", "-q", str(tmp_path / "mine.json"), str(tmp_path / "theirs.json"))
         assert (done.code, done.out) == (0, "verdict: equivalent: as required\n")
+
+    def test_files_that_zipfile_stumbles_over(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "good.bin", "w") as made:
+            made.writestr("\u00e9", b"1")
+        for name, text in (("a.bin", b"\xff\xfe"), ("b.bin", b"\xff\xff")):
+            (tmp_path / name).write_bytes((tmp_path / "good.bin").read_bytes().replace(b"\xc3\xa9", text))
+        done = here("diff", "--json", str(tmp_path / "a.bin"), str(tmp_path / "b.bin"))
+        assert (done.code, done.document["passed"]) == (1, False)
 
     def test_judged_again(self, tmp_path: Path) -> None:
         write(tmp_path, {"a.json": '{"mass": 91.2}', "b.json": '{"mass": 91.3}'})
