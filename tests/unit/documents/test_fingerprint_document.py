@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 from preserve.digest import Digest
 from preserve.documents.fingerprint import (
     MAX_BYTES,
+    MOST_WORDS,
     WHOLE_NUMBERS,
+    WHOLE_TEXT,
     Fingerprint,
     LeafPrint,
     Rest,
@@ -187,3 +191,20 @@ def test_damage_is_refused_or_gives_what_it_says(inserted: bytes, place: int, re
     except UserError:
         return
     assert found.to_bytes() == damaged
+
+
+class TestThePage:
+    TEXT = (Path(__file__).parents[3] / "docs" / "reference" / "fingerprint.md").read_text(encoding="utf-8")
+
+    def test_its_example_is_one(self) -> None:
+        example = self.TEXT.partition("```json\n")[2].partition("```")[0]
+        found = read_fingerprint(example.encode(), "page")
+        assert [leaf.whole for leaf in found.leaves] == [False, True, True]
+
+    def test_it_names_every_key_and_bound(self) -> None:
+        keys = {one.name for kind in (Fingerprint, LeafPrint, Statistics, Rest) for one in fields(kind)}
+        assert sorted(key for key in keys if f"`{key}`" not in self.TEXT) == []
+        assert f"up to {WHOLE_NUMBERS} values" in self.TEXT
+        assert f"up to {WHOLE_TEXT} characters" in self.TEXT
+        assert f"at most {MAX_BYTES >> 20} MiB" in self.TEXT
+        assert f"more than {MOST_WORDS} characters" in self.TEXT
