@@ -170,7 +170,7 @@ class _Intake:
     def _copy(self, answer: Any, target: BinaryIO, name: str) -> FilePin:
         """Copy the answer whole; a connection that was cut looks like its end, so that the length is compared."""
         state, done = hashlib.sha256(), 0
-        length = answer.headers.get("Content-Length")
+        length = answer.headers.get("Content-Length", "")
         while chunk := answer.read1(CHUNK):
             if self.stopping.is_set():
                 raise Interrupted(f"{name}: interrupted")
@@ -178,7 +178,7 @@ class _Intake:
             target.write(chunk)
             done += len(chunk)
             self.progress.bytes_done(name, done, None)
-        if length is not None and done != int(length):
+        if length.isdecimal() and done != int(length):  # what is no number says nothing
             raise ConnectionError(f"the connection was cut after {done} of {length} bytes")
         target.flush()
         os.fsync(target.fileno())

@@ -24,7 +24,8 @@ class HashMemory:
         self._lock = threading.Lock()
         self._known: dict[str, list[int | str]] = {}
         with contextlib.suppress(OSError, ValueError):
-            self._known = json.loads(path.read_bytes())
+            known = json.loads(path.read_bytes())
+            self._known = known if isinstance(known, dict) else {}
 
     def pin(self, path: Path) -> FilePin:
         """Pin of the file at ``path``, read only if it changed.
@@ -35,7 +36,7 @@ class HashMemory:
         stat = path.stat()
         seen = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
         known = self._known.get(str(path))
-        if known is not None and known[:3] == seen:
+        if isinstance(known, list) and len(known) == 4 and known[:3] == seen:
             return FilePin(sha256=Digest(str(known[3])), size=stat.st_size, executable=bool(stat.st_mode & 0o100))
         pin = hash_file(path)
         self.remember(path, pin, stat)

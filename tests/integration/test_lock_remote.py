@@ -71,6 +71,7 @@ def answering(server: Server) -> type[BaseHTTPRequestHandler]:
                 "/stalled": self.stalled,
                 "/busy": lambda: self.send_error(503),
                 "/moved": self.moved,
+                "/odd": self.odd,
             }
             ways.get(self.path, self.whole)()
 
@@ -97,6 +98,10 @@ def answering(server: Server) -> type[BaseHTTPRequestHandler]:
 
         def moved(self) -> None:
             self.begin(302, {"Location": "/good", "Content-Length": "0"})
+
+        def odd(self) -> None:
+            self.begin(200, {"Content-Length": "many"})
+            self.wfile.write(DATA)
 
         def begin(self, status: int, headers: dict[str, str]) -> None:
             self.send_response(status)
@@ -223,6 +228,10 @@ class TestFetching:
         (analysis.root / "data" / "input.dat").unlink()
         declare(analysis, url=f"{server.address}/empty")
         assert pinned(analysis)["size"] == 0
+
+    def test_a_length_that_is_no_number_is_none(self, analysis: Analysis, server: Server) -> None:
+        declare(analysis, url=f"{server.address}/odd")
+        assert pinned(analysis)["sha256"] == f"sha256:{hexdigest(DATA)}"
 
     @pytest.mark.parametrize("form", ["file:near.dat", "file://{root}/near.dat", "file:{root}/near.dat"])
     def test_from_this_machine(self, analysis: Analysis, form: str, tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""What files hashed to: remembered while they are as they were, and no more than a help."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from preserve.digest import Digest
+from preserve.stores.hashes import HashMemory
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    return path
+
+
+def test_a_file_that_is_as_it_was_is_not_read_again(file: Path, tmp_path: Path) -> None:
+    memory = HashMemory(tmp_path / "hashes.json")
+    memory.pin(file)
+    memory.save()
+    before = file.stat()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert HashMemory(tmp_path / "hashes.json").pin(file).sha256 == Digest.of(b"one")
+    os.utime(file)
+    assert HashMemory(tmp_path / "hashes.json").pin(file).sha256 == Digest.of(b"two")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", '{"FILE": null}', '{"FILE": [1]}', '{"FILE": "abcd"}'])
+def test_a_damaged_memory_costs_hashing_again_only(file: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "hashes.json").write_text(text.replace("FILE", str(file)))
+    memory = HashMemory(tmp_path / "hashes.json")
+    assert memory.pin(file).sha256 == Digest.of(b"one")
+    memory.save()
+    assert str(Digest.of(b"one")) in (tmp_path / "hashes.json").read_text()
