@@ -132,13 +132,30 @@ def _material(path: str) -> Artifact:
     return Artifact(path=path, sha256=pin.sha256, size=pin.size)
 
 
-def contents(*, changes: dict[str, Any] | None = None, parent: Digest | None = None, without: str = "") -> Contents:
-    """The contents with a payload that fits; ``without`` names what is left out, separated by commas."""
+def contents(
+    *,
+    changes: dict[str, Any] | None = None,
+    parent: Digest | None = None,
+    without: str = "",
+    without_products: tuple[str, ...] | None = None,
+) -> Contents:
+    """The contents with a payload that fits; ``without`` names what is left out, separated by commas.
+
+    ``without_products`` (a tuple, perhaps empty) puts fingerprints in, and leaves these products out.
+    """
     the_plan = plan(**(changes or {}))
     records = {step.id: record(step, n, PRODUCTS[step.id]) for n, step in enumerate(the_plan.steps)}
     lock = Lock(images=the_plan.images, inputs=the_plan.inputs, source=the_plan.source, epoch=1_700_000_000)
     left_out = frozenset(without.split(",")) - {""}
-    bare = contents_of(the_plan, lock, records, agent="preserve 0.1.0", without=left_out, parent=parent)
+    bare = contents_of(
+        the_plan,
+        lock,
+        records,
+        agent="preserve 0.1.0",
+        without=left_out,
+        left_out=frozenset(without_products or ()),
+        parent=parent,
+    )
     made = {
         archive.WORKFLOW: b"format: 1\n",
         archive.LOCK: b"lock",  # not in their own form, which has no place for every hostile text
@@ -149,6 +166,8 @@ def contents(*, changes: dict[str, Any] | None = None, parent: Digest | None = N
     }
     if "images" not in left_out:
         made |= {archive.OCI + "oci-layout": b"{}", archive.BLOBS + Digest.of(b"layer").hex: b"layer"}
+    if without_products is not None:
+        made |= {name: path.encode() for path, name in bare.fingerprints.items()}
     payload = {name: FilePin(sha256=Digest.of(data), size=len(data)) for name, data in made.items()}
     return replace(bare, payload=payload | expected_files(bare))
 

@@ -118,10 +118,11 @@ class Author:
         self.preserve(root, "run", "--engine", engine)
         return root
 
-    def archive(self, root: Path, *, name: str, without: tuple[str, ...] = ()) -> Path:
+    def archive(self, root: Path, *, name: str, without: tuple[str, ...] = (), leave_out: tuple[str, ...] = ()) -> Path:
         """Archive the last run as ``name``."""
         file = self.place / f"{name}.crate.zip"
-        self.preserve(root, "archive", "-o", str(file), *(f"--without={kind}" for kind in without))
+        options = (*(f"--without={kind}" for kind in without), *(f"--leave-out={glob}" for glob in leave_out))
+        self.preserve(root, "archive", "-o", str(file), *options)
         return file
 
 
@@ -150,18 +151,20 @@ def awkward(author: Author, apptainer: str, registry: Registry, tiny_image: Tiny
     return author.run(root, "apptainer")
 
 
-CASES = {
-    "five-stages": ("five_stages", ()),
-    "five-stages-no-images": ("five_stages", ("images",)),
-    "awkward": ("awkward", ()),
-    "awkward-bare": ("awkward", ("images", "inputs", "intermediates")),
+CASES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "five-stages": ("five_stages", (), ()),
+    "five-stages-no-images": ("five_stages", ("images",), ()),
+    "awkward": ("awkward", (), ()),
+    "awkward-bare": ("awkward", ("images", "inputs", "intermediates"), ()),
+    "awkward-light": ("awkward", (), ("results/**", "split/even.txt")),
 }
 
 
 @pytest.fixture(scope="module", params=CASES)
 def archived(request: pytest.FixtureRequest, author: Author, tmp_path_factory: pytest.TempPathFactory) -> Archived:
-    analysis, without = CASES[request.param]
-    file = author.archive(request.getfixturevalue(analysis), name=request.param, without=without)
+    analysis, without, leave_out = CASES[request.param]
+    root = request.getfixturevalue(analysis)
+    file = author.archive(root, name=request.param, without=without, leave_out=leave_out)
     folder = tmp_path_factory.mktemp(request.param)
     subprocess.run(["unzip", "-q", str(file), "-d", str(folder)], check=True, env={"PATH": PATH})
     built = analysis == "five_stages"
