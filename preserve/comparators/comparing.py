@@ -287,15 +287,18 @@ def _reason(*leaves: Leaf) -> str:
 
 def _numbers(path: str, recorded: Leaf, found: Leaf) -> Difference:
     one, other = np.asarray(choosing.load(recorded)), np.asarray(choosing.load(found))
-    alike = Difference(path=path, state="equal", kind=recorded.kind, recorded=recorded, found=found)
+    why, facts = "", None
     if not same_type(one.dtype, other.dtype):
         why = f"type {_type(one)} was recorded, {_type(other)} is found"
-        return replace(alike, state="unlike", why=why)
-    if one.shape != other.shape:
+    elif one.shape != other.shape:
         why = f"shape {_shape(one)} was recorded, {_shape(other)} is found"
-        return replace(alike, state="unlike", why=why)
-    facts = number_facts(one, other)
-    return replace(alike, state="changed" if facts.n_diff else "equal", numbers=facts)
+    else:
+        facts = number_facts(one, other)
+    kind = recorded.kind
+    if facts is not None and not facts.n_diff:
+        return Difference(path=path, state="equal", kind=kind)
+    state: State = "unlike" if facts is None else "changed"
+    return Difference(path=path, state=state, kind=kind, why=why, numbers=facts, recorded=recorded, found=found)
 
 
 def _type(values: Array) -> str:

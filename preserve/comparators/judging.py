@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from heapq import nsmallest
 from typing import Any
 
 import numpy as np
@@ -234,9 +235,9 @@ def _facts(one: Compared, rows: Sequence[_Row]) -> dict[str, Any]:
     if facts.fingerprints:
         document["fingerprints"] = _in_json(facts.fingerprints)
     if facts.read:
-        shown = sorted((row for row in rows if row.difference.state != "volatile"), key=_order)
+        shown = nsmallest(MOST_ROWS, (row for row in rows if row.difference.state != "volatile"), key=_order)
         document["leaves"] = _counts(facts, rows)
-        document["differences"] = [_row_document(row) for row in shown[:MOST_ROWS]]
+        document["differences"] = [_row_document(row) for row in shown]
         document["coverage"] = _coverage(facts, rows)
     return document
 

@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from preserve.comparators import making
 from preserve.comparators.choosing import choose
 from preserve.comparators.leaves import Leaf, Limits, MissingExtra, TooMuch, Unreadable
-from preserve.comparators.readers import made, members
+from preserve.comparators.readers import members
 from preserve.comparators.readers.members import Budget, Scratch
 from preserve.digest import hash_file
 
@@ -58,7 +59,7 @@ class Zip(_Container):
             found = members.listed(archive, limits)
             for info in found:
                 budget.take_member()
-                yield made.text(f"{info.filename}!:kind", _zip_kind(info))
+                yield making.text(f"{info.filename}!:kind", _zip_kind(info))
                 if info.is_dir():
                     continue
                 target = scratch.path(info.filename)
@@ -115,8 +116,8 @@ class Compressed(_Container):
         except _BROKEN as error:
             raise Unreadable(f"not readable as {packing}: {error}") from error
         if packing == "gzip":
-            yield made.text("gzip:header", _gzip_header(head), kind="volatile")
-        yield made.text("compressed:form", packing)
+            yield making.text("gzip:header", _gzip_header(head), volatile=True)
+        yield making.text("compressed:form", packing)
         yield from _held(_leaves(target, target.name, _deeper(limits), budget, scratch), scratch)
 
 
@@ -177,9 +178,9 @@ def _tar_member(
     kinds = {tarfile.DIRTYPE: "folder", tarfile.SYMTYPE: "link to ", tarfile.LNKTYPE: "hard link to "}
     kind = "file" if info.isreg() else kinds.get(info.type, f"type {info.type!r} ")
     executable = ", executable" if info.isreg() and info.mode & 0o100 else ""
-    yield made.text(f"{info.name}!:kind", kind + (info.linkname if info.issym() or info.islnk() else "") + executable)
+    yield making.text(f"{info.name}!:kind", kind + (info.linkname if info.issym() or info.islnk() else "") + executable)
     times = f"time {info.mtime}, mode {info.mode:o}, owner {info.uid} {info.uname}, group {info.gid} {info.gname}"
-    yield made.text(f"{info.name}!:times", times, kind="volatile")
+    yield making.text(f"{info.name}!:times", times, volatile=True)
     stream = archive.extractfile(info) if info.isreg() else None
     if stream is not None:
         target = scratch.path(info.name)

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from preserve.comparators import making
 from preserve.comparators.leaves import Leaf, Limits, TooMuch
-from preserve.comparators.readers import made, text
+from preserve.comparators.readers import text
 
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eEdD][-+]?[0-9]+)?")
@@ -48,12 +49,12 @@ class Table:
 
     def leaves(self, file: Path, limits: Limits) -> Iterator[Leaf]:
         """Yield the columns; the lines, where the rows are not equally long."""
-        data = made.read_bytes(file, limits)
-        made.refuse_many(data, b",;\t \n")
+        data = making.read_bytes(file, limits)
+        making.refuse_many(data, b",;\t \n")
         try:
             content = data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            yield made.opaque("bytes", data)
+            yield making.opaque("bytes", data)
             return
         read = _rows(content.splitlines(), _delimiter(content))
         if not _is_regular(read.rows):
@@ -66,13 +67,13 @@ class Table:
 
 def _columns(read: _Rows) -> Iterator[Leaf]:
     names, rows = _header(read.rows)
-    yield made.text("columns", "\t".join(names))
+    yield making.text("columns", "\t".join(names))
     for index, name in enumerate(names):
         yield _column(name, [row[index] for row in rows])
     for index, comment in enumerate(read.comments, start=1):
-        yield made.text(f"comment {index}", comment)
+        yield making.text(f"comment {index}", comment)
     if read.gaps:
-        yield made.text("blank lines", " ".join(map(str, read.gaps)))
+        yield making.text("blank lines", " ".join(map(str, read.gaps)))
 
 
 def _header(rows: Sequence[Sequence[str]]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
@@ -85,8 +86,8 @@ def _header(rows: Sequence[Sequence[str]]) -> tuple[Sequence[str], Sequence[Sequ
 
 def _column(name: str, fields: Sequence[str]) -> Leaf:
     if all(map(_is_number, fields)):
-        return made.numbers(name, [_number(field) for field in fields], (len(fields),))
-    return made.text(name, "\n".join(fields))
+        return making.written(name, [_number(field) for field in fields], (len(fields),))
+    return making.text(name, "\n".join(fields))
 
 
 def _is_number(field: str) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from preserve.comparators import making
 from preserve.comparators.leaves import Leaf, Limits, TooMuch, Unreadable
-from preserve.comparators.readers import made, text, tree
+from preserve.comparators.readers import text, tree
 
 
 class Json:
@@ -27,7 +28,7 @@ class Json:
 
     def leaves(self, file: Path, limits: Limits) -> Iterator[Leaf]:
         """Yield the leaves of the one value."""
-        yield from tree.leaves(parse(made.read_bytes(file, limits)), limits)
+        yield from tree.leaves(parse(making.read_bytes(file, limits)), limits)
 
 
 def parse(data: bytes) -> Any:
@@ -37,7 +38,7 @@ def parse(data: bytes) -> Any:
         Unreadable: it is no JSON.
         TooMuch: nested too deeply, or too many values.
     """
-    made.refuse_many(data, b",[{")
+    making.refuse_many(data, b",[{")
     try:
         return json.loads(data.decode("utf-8-sig"), object_pairs_hook=tree.Pairs)
     except ValueError as error:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from preserve.comparators import making
 from preserve.comparators.leaves import Leaf, Limits, TooMuch, Unreadable
-from preserve.comparators.readers import made
 
 CHUNK = 1 << 20
 
@@ -99,6 +99,6 @@ def listed(archive: zipfile.ZipFile, limits: Limits) -> list[zipfile.ZipInfo]:
 def about(archive: zipfile.ZipFile, found: Sequence[zipfile.ZipInfo]) -> Iterator[Leaf]:
     """Yield what a ZIP file says besides its members' content: times and packing, which do not count, and a comment."""
     packed = (f"{i.filename}: {i.date_time}, method {i.compress_type}, system {i.create_system}" for i in found)
-    yield made.text("zip:times", "\n".join(packed), kind="volatile")
+    yield making.text("zip:times", "\n".join(packed), volatile=True)
     if archive.comment:
-        yield made.opaque("zip:comment", archive.comment)
+        yield making.opaque("zip:comment", archive.comment)

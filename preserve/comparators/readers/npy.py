@@ -10,8 +10,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from preserve.comparators import making
 from preserve.comparators.leaves import Leaf, Limits, TooMuch, Unreadable
-from preserve.comparators.readers import made, members
+from preserve.comparators.readers import members
 
 MAGIC = b"\x93NUMPY"
 MAPPED = 16 << 20  # bytes above which a file is mapped instead of read
@@ -36,13 +37,13 @@ class Npy:
         with file.open("rb") as stream:
             dtype, end = _header(stream)
         if dtype.hasobject:
-            yield made.opaque("array", made.read_bytes(file, limits))
+            yield making.opaque("array", making.read_bytes(file, limits))
             return
         yield from _fields("array", "", dtype, lambda: _mapped(file))
         if size > end:
             with file.open("rb") as stream:
                 stream.seek(end)
-                yield made.opaque("bytes after the array", stream.read(made.IN_MEMORY))
+                yield making.opaque("bytes after the array", stream.read(making.IN_MEMORY))
 
 
 class Npz:
@@ -70,16 +71,16 @@ def _member(file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iter
     name = info.filename.removesuffix(".npy")
     with archive.open(info) as stream:
         if stream.read(len(MAGIC)) != MAGIC:
-            yield made.opaque(info.filename, archive.read(info))
+            yield making.opaque(info.filename, archive.read(info))
             return
     with archive.open(info) as stream:
         dtype, end = _header(stream)
     if dtype.hasobject:
-        yield made.opaque(name, archive.read(info))
+        yield making.opaque(name, archive.read(info))
         return
     yield from _fields(name, name + "/", dtype, lambda: _unpacked(file, info))
     if info.file_size > end:
-        yield made.opaque(f"{name} bytes after the array", archive.read(info)[end:])
+        yield making.opaque(f"{name} bytes after the array", archive.read(info)[end:])
 
 
 def _fields(name: str, prefix: str, dtype: np.dtype[Any], load: Callable[[], Array]) -> Iterator[Leaf]:
@@ -87,7 +88,7 @@ def _fields(name: str, prefix: str, dtype: np.dtype[Any], load: Callable[[], Arr
         yield Leaf(path=name, kind="num", load=load)
         return
     if not dtype.names:
-        yield made.text(name, "a structured array without fields")
+        yield making.text(name, "a structured array without fields")
     for field in dtype.names:
         yield Leaf(path=prefix + field, kind="num", load=lambda field=field: load()[field])  # type: ignore[misc]
 

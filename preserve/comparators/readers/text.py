@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from preserve.comparators import making
 from preserve.comparators.leaves import Leaf, Limits
-from preserve.comparators.readers import made
 
 
 class Text:
@@ -20,15 +20,15 @@ class Text:
 
     def leaves(self, file: Path, limits: Limits) -> Iterator[Leaf]:
         """Yield the lines."""
-        data = made.read_bytes(file, limits)
+        data = making.read_bytes(file, limits)
         try:
             content = data.decode("utf-8")
         except UnicodeDecodeError:  # it only began like text
-            yield made.opaque("bytes", data)
+            yield making.opaque("bytes", data)
             return
-        made.refuse_many(data, b"\n", most=limits.leaves)
+        making.refuse_many(data, b"\n", most=limits.leaves)
         for number, line in enumerate(content.split("\n"), start=1):
-            yield made.text(f"line {number}", line)
+            yield making.text(f"line {number}", line)
 
 
 def is_text(head: bytes) -> bool:

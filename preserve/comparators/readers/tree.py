@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from preserve.comparators import making
 from preserve.comparators.leaves import Leaf, Limits, TooMuch
-from preserve.comparators.readers import made
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,11 @@ def _mapping(value: Pairs, limits: Limits, path: str) -> Iterator[Leaf]:
     for key, item in value.items:
         part = key.replace("~", "~0").replace("/", "~1") or "~"
         times[part] = times.get(part, 0) + 1  # the second and later of a key that comes again
-        yield from leaves(item, limits, f"{path}/{part}" + (f"#{times[part]}" if times[part] > 1 else ""))
+        inner = f"{path}/{part}#{times[part]}" if times[part] > 1 else f"{path}/{part}"
+        if isinstance(item, Pairs | list):
+            yield from leaves(item, limits, inner)
+        else:  # most are: passed on without one more generator
+            yield _scalar(item, inner)
 
 
 def _list(value: list[Any], limits: Limits, path: str) -> Iterator[Leaf]:
@@ -54,9 +58,9 @@ def _list(value: list[Any], limits: Limits, path: str) -> Iterator[Leaf]:
         return
     shape, flat = _regular(value, limits.depth)
     if flat and all(type(item) in (int, float) for item in flat):
-        yield made.numbers(path or "/", flat, shape)
+        yield making.written(path or "/", flat, shape)
     elif flat and all(type(item) is bool for item in flat):
-        yield made.array(path or "/", np.array(flat, dtype=bool).reshape(shape))
+        yield making.number(path or "/", np.array(flat, dtype=bool).reshape(shape))
     else:
         for index, item in enumerate(value):
             yield from leaves(item, limits, f"{path}/{index}")
@@ -77,10 +81,10 @@ def _scalar(value: Any, path: str) -> Leaf:
     if value is None:
         return _nothing(path, "null")
     if isinstance(value, bool):
-        return made.array(path, np.array(value))
+        return making.number(path, np.array(value))
     if isinstance(value, int | float):
-        return made.numbers(path, (value,), ())
-    return made.text(path, str(value))
+        return making.written(path, (value,), ())
+    return making.text(path, str(value))
 
 
 def _nothing(path: str, written: str) -> Leaf:

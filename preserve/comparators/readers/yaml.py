@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from preserve.comparators import making
 from preserve.comparators.leaves import Leaf, Limits, TooMuch, Unreadable
-from preserve.comparators.readers import made, text, tree
+from preserve.comparators.readers import text, tree
 from preserve.documents.yaml_values import TooManyValues, read_values
 from preserve.errors import UserError
 
@@ -31,7 +32,7 @@ class Yaml:
 
     def leaves(self, file: Path, limits: Limits) -> Iterator[Leaf]:
         """Yield the leaves of all documents."""
-        data = made.read_bytes(file, limits, most=MOST_BYTES)
+        data = making.read_bytes(file, limits, most=MOST_BYTES)
         try:
             documents = read_values(data, "YAML", pairs=tree.Pairs, most=limits.leaves * 4, depth=limits.depth)
         except TooManyValues as error:

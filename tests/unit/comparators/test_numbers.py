@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -235,3 +236,28 @@ def test_integers_are_those_of_mathematics(pair: tuple[np.ndarray[Any, Any], np.
     found = number_facts(*pair)
     assert (found.max_abs or 0) == max(exact, default=0)
     assert (found.sum_recorded or 0) == sum(pair[0].tolist())
+
+
+class TestOneDouble:
+    """A leaf of a single number takes a shorter way, to the same facts."""
+
+    NUMBERS = st.one_of(
+        st.floats(), st.floats(-1e3, 1e3), st.sampled_from([0.0, -0.0, TINY, 1e-290, 1e290, MAX, math.nan, math.inf])
+    )
+
+    @given(recorded=NUMBERS, found=NUMBERS, by=st.sampled_from([0.0, 1e-16, 1e-9, -1e-3]))
+    def test_as_an_array_of_one(self, recorded: float, found: float, by: float) -> None:
+        for other in (found, recorded * (1 + by)):
+            alone = facts(recorded, other)  # type: ignore[arg-type]
+            of_array = facts([recorded], [other])
+            spots = tuple(replace(spot, at=()) for spot in of_array.worst)
+            assert repr(alone) == repr(replace(of_array, worst=spots))  # by repr: NaN is NaN
+
+    @given(
+        recorded=NUMBERS, found=NUMBERS, limit=st.sampled_from([0.0, 1e-300, 1e-12, 1e-3, 1.0]), ulp=st.integers(0, 9)
+    )
+    def test_tolerances(self, recorded: float, found: float, limit: float, ulp: int) -> None:
+        for tolerance in ({"rtol": limit}, {"atol": limit}, {"ulp": ulp}, {"rtol": limit, "atol": limit, "ulp": ulp}):
+            rule = {"rtol": 0.0, "atol": 0.0, "ulp": 0, **tolerance}
+            alone = count_beyond(np.array(recorded), np.array(found), **rule)  # type: ignore[arg-type]
+            assert (alone == 0) == within(recorded, found, **tolerance)
