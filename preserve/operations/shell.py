@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from preserve.errors import UserError
 from preserve.interfaces import Progress
 from preserve.operations.folder import Folder, look, materials
 from preserve.operations.places import Settings, bring, choose_engine
-from preserve.operations.run_step import lay_out, request_of
+from preserve.operations.run_step import lay_out, remove_work, request_of
 
 
 def shell(folder: Folder, settings: Settings, step: str, *, progress: Progress, say: Callable[[str], None]) -> int:
@@ -25,6 +24,7 @@ def shell(folder: Folder, settings: Settings, step: str, *, progress: Progress, 
 
     Raises:
         UserError: there is no such step, what it reads is not made yet, or there is no terminal.
+        DigestMismatch: an input is not what preserve.lock pins.
         MachineError: no engine.
     """
     if not sys.stdin.isatty():
@@ -33,7 +33,8 @@ def shell(folder: Folder, settings: Settings, step: str, *, progress: Progress, 
     situation = look(folder, hashes, {})
     chosen = next((s for s in situation.plan.steps if step in (s.id, s.name)), None)
     if chosen is None:
-        raise UserError(f"there is no step {step!r}", hint=", ".join(s.id for s in situation.plan.steps))
+        known_steps = ", ".join(s.id for s in situation.plan.steps[:20])
+        raise UserError(f"there is no step {step!r}", hint=f"one of: {known_steps}")
     known: dict[str, FilePin] = dict(situation.pins)
     for path in sorted(p for s in situation.plan.steps for p in s.outputs if (folder.root / p).exists()):
         found = [folder.root / path] if not path.endswith("/") else sorted((folder.root / path).rglob("*"))
@@ -59,4 +60,4 @@ def shell(folder: Folder, settings: Settings, step: str, *, progress: Progress, 
         )
         return engine.run(request, stdout=sys.stdout.buffer, stderr=sys.stderr.buffer).exit_code
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        remove_work(work)
