@@ -77,7 +77,8 @@ def floor(engine: str, folder: Path, count: int, jobs: int) -> None:
     out.mkdir(exist_ok=True)
     command = floor_command(engine, folder, out)
     with ThreadPoolExecutor(jobs) as pool:
-        for done in pool.map(lambda _: subprocess.run(command, stdout=subprocess.DEVNULL, check=False), range(count)):
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        for done in pool.map(lambda _: subprocess.run(command, check=False, **quiet), range(count)):
             done.check_returncode()
 
 

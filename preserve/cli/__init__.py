@@ -5,11 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from preserve.cli.arguments import parser
 from preserve.errors import PreserveError
+
+if TYPE_CHECKING:
+    from preserve.scheduler.chain import Scheduler
 
 
 class Unheard:
@@ -45,11 +49,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     sys.stderr = Unheard(sys.stderr)
     gc.set_threshold(50_000, 20, 20)  # imports make no garbage: Snakemake's takes an eighth less time
-    from preserve.cli import commands  # noqa: PLC0415  (--help must not wait for it)
+    from preserve.scheduler.chain import Scheduler  # noqa: PLC0415  (--help must not wait for it)
+
+    with Scheduler() as scheduler:
+        if arguments.command == "run" and not arguments.dry_run:
+            scheduler.prepare()  # Snakemake is imported at the same time as what is ours
+        return _done(arguments, scheduler)
+
+
+def _done(arguments: Namespace, scheduler: Scheduler) -> int:
+    """Do it; each of our errors becomes a message and an exit code."""
+    from preserve.cli import commands  # noqa: PLC0415
     from preserve.cli.printing import safe  # noqa: PLC0415
 
     try:
-        return commands.run_command(arguments)
+        return commands.run_command(arguments, scheduler)
     except PreserveError as error:
         print(f"preserve: {safe(error.message)}", file=sys.stderr)
         if error.hint:

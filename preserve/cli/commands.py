@@ -20,14 +20,16 @@ from preserve.operations.folder import Folder
 
 if TYPE_CHECKING:
     from preserve.operations.run import Outcome
+    from preserve.scheduler.chain import Scheduler
 
 
-def run_command(arguments: argparse.Namespace) -> int:
+def run_command(arguments: argparse.Namespace, scheduler: Scheduler) -> int:
     """Do what the parsed command line says and return the exit code."""
+    if arguments.command == "run":
+        return _run(arguments, scheduler)
     return {
         "validate": _validate,
         "lock": _lock,
-        "run": _run,
         "status": _status,
         "log": _log,
         "shell": _shell,
@@ -66,7 +68,7 @@ def _lock(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, scheduler: Scheduler) -> int:
     from preserve.operations.run import Options, run  # noqa: PLC0415
 
     def parameters(folder: Folder) -> Mapping[str, Value]:
@@ -86,6 +88,7 @@ def _run(arguments: argparse.Namespace) -> int:
             folder_of(arguments),
             settings_of(arguments),
             options,
+            scheduler=scheduler,
             parameters=parameters,
             progress=progress,
             say=lambda text: say(arguments, text),

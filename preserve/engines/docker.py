@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import secrets
@@ -155,7 +156,8 @@ class DockerEngine:
         """End all containers of this engine object now; safe in a signal handler (no lock is taken here)."""
         self._stopping = True
         for name in tuple(self._running):
-            threading.Thread(target=self._kill, args=(name,)).start()
+            # not threading.Thread: its start takes a lock that the interrupted code may hold
+            _thread.start_new_thread(self._kill, (name,))
 
     def end_leftovers(self, label_prefix: str) -> tuple[str, ...]:
         """Remove containers whose label starts with ``label_prefix`` and that this object does not run; their names.

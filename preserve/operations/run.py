@@ -69,13 +69,14 @@ def run(
     settings: Settings,
     options: Options,
     *,
+    scheduler: Scheduler,
     parameters: Callable[[Folder], Mapping[str, Value]],
     progress: Progress,
     say: Callable[[str], None],
 ) -> Outcome:
     """Run the steps whose result is not known yet and put all products in their places.
 
-    ``say`` takes lines for the user (engine chosen, products made again).
+    ``scheduler`` may have been prepared; ``say`` takes lines for the user (engine chosen, products made again).
 
     Raises:
         UserError: workflow, lock or command line are wrong; or a file stands where a product belongs.
@@ -83,9 +84,7 @@ def run(
         StepFailed: a step failed; the message ends with its log.
         Interrupted: the user stopped it.
     """
-    with folder.held(), Scheduler() as scheduler:
-        if not options.dry_run:
-            scheduler.prepare()
+    with folder.held():
         hashes = folder.hashes()
         try:
             situation = look(folder, hashes, parameters(folder))

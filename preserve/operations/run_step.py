@@ -33,7 +33,7 @@ INTERRUPTED = "interrupted"  # the failure of a step that the user stopped
 class StepContext:
     """What all steps of a run share. ``run`` is the run's folder, ``label`` what its containers are marked with.
 
-    ``images``: what is known of those that its steps use, by name; ``trace_inputs``: watch which inputs each step opens.
+    ``images``: what is known of those its steps use, by name; ``trace_inputs``: watch which inputs each step opens.
     """
 
     folder: Folder
@@ -298,12 +298,15 @@ def _problem(path: Path, name: str, *, folder: bool = False) -> str | None:
 
 def remove_work(work: Path) -> None:
     """Remove a step's working folders; it may have taken its own rights to them."""
-    if not work.exists():
+    try:
+        shutil.rmtree(work)
+    except FileNotFoundError:
         return
-    for parent, _, _ in os.walk(work):
-        with contextlib.suppress(OSError):
-            Path(parent).chmod(0o700)
-    shutil.rmtree(work, ignore_errors=True)
+    except OSError:
+        for parent, _, _ in os.walk(work):
+            with contextlib.suppress(OSError):
+                Path(parent).chmod(0o700)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _utc(moment: datetime) -> str:

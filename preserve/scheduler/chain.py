@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -103,6 +104,7 @@ class _Process:
     """Snakemake's process, and the line to it."""
 
     def __init__(self) -> None:
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (closed in ``end``)
         self._socket, theirs = socket.socketpair()
         with theirs:
             # isolated: nothing of the caller's environment or folder has a say in what is imported
@@ -110,7 +112,7 @@ class _Process:
                 [sys.executable, "-I", "-X", "utf8", str(_PROGRAM), json.dumps(sys.path)],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
-                stderr=subprocess.DEVNULL,
+                stderr=self._printed,
                 env={"PATH": os.defpath},
                 start_new_session=True,  # a Ctrl-C at the terminal is for this process
             )
@@ -128,13 +130,16 @@ class _Process:
                 if what == "end":
                     return str(value)
                 start(value)
-        return f"its process ended by itself (exit code {self._process.wait()})"
+        ended = f"its process ended by itself (exit code {self._process.wait()})"
+        self._printed.seek(0)
+        return "\n".join([ended, *self._printed.read().decode(errors="replace").splitlines()[-5:]])
 
     def end(self) -> None:
         """End it, whatever it does."""
         self._process.kill()
         self._process.wait()
         self._socket.close()
+        self._printed.close()
 
 
 class _Calls:

@@ -7,6 +7,7 @@ It imports Snakemake at once, reads one request (a line of JSON) from stdin, and
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -15,34 +16,33 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from logging import ERROR, LogRecord
 from pathlib import Path
-from types import ModuleType
 from typing import Any, BinaryIO
 
 if __name__ == "__main__":
     sys.path[:] = json.loads(sys.argv[1])  # what the caller imports from; this file's folder is not for importing
+    gc.disable()  # imports make no garbage: an eighth less time
 
-import gc
+from preserve.scheduler.light_import import import_snakemake, module_of
 
-gc.disable()  # imports make no garbage: an eighth less time
-from snakemake import api  # noqa: E402
-from snakemake.scheduling.greedy import SchedulerSettings as GreedySettings  # noqa: E402
-from snakemake.settings import types as settings  # noqa: E402
-from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo  # noqa: E402
-from snakemake_interface_executor_plugins.executors.real import RealExecutor  # noqa: E402
-from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry  # noqa: E402
-from snakemake_interface_executor_plugins.settings import CommonSettings, ExecMode, ExecutorSettingsBase  # noqa: E402
-from snakemake_interface_logger_plugins.base import LogHandlerBase  # noqa: E402
-from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry  # noqa: E402
-from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase  # noqa: E402
-from snakemake_interface_scheduler_plugins.base import SchedulerBase  # noqa: E402
-from snakemake_interface_scheduler_plugins.registry import SchedulerPluginRegistry  # noqa: E402
-from snakemake_interface_scheduler_plugins.settings import SchedulerSettingsBase  # noqa: E402
+if __name__ == "__main__":
+    import_snakemake()
 
-gc.freeze()
-gc.enable()
+from snakemake import api
+from snakemake.scheduling.greedy import SchedulerSettings as GreedySettings
+from snakemake.settings import types as settings
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.executors.real import RealExecutor
+from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
+from snakemake_interface_executor_plugins.settings import CommonSettings, ExecMode, ExecutorSettingsBase
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
+from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
+from snakemake_interface_scheduler_plugins.base import SchedulerBase
+from snakemake_interface_scheduler_plugins.registry import SchedulerPluginRegistry
+from snakemake_interface_scheduler_plugins.settings import SchedulerSettingsBase
 
-SNAKEFILE = Path(__file__).with_name("chain.smk")
 PLUGIN = "preserve"
+SNAKEFILE = Path(__file__).with_name("chain.smk")
 DEPTH = 20_000  # Snakemake walks the graph recursively: a chain of 3,000 jobs needs more than Python's 1,000 frames
 
 
@@ -172,19 +172,13 @@ def register() -> None:
         job_deploy_sources=False,
         auto_deploy_default_storage_provider=False,
     )
-    executor = _module(Executor=Executor, ExecutorSettings=ExecutorSettings, common_settings=common)
+    executor = module_of(PLUGIN, Executor=Executor, ExecutorSettings=ExecutorSettings, common_settings=common)
     ExecutorPluginRegistry().register_plugin(PLUGIN, executor)
     LoggerPluginRegistry().register_plugin(
-        PLUGIN, _module(LogHandler=LogHandler, LogHandlerSettings=LogHandlerSettings)
+        PLUGIN, module_of(PLUGIN, LogHandler=LogHandler, LogHandlerSettings=LogHandlerSettings)
     )
-    SchedulerPluginRegistry().register_plugin(PLUGIN, _module(Scheduler=FirstFit, SchedulerSettings=FirstFitSettings))
-
-
-def _module(**names: Any) -> ModuleType:
-    module = ModuleType(f"preserve_{PLUGIN}")
-    for name, value in names.items():
-        setattr(module, name, value)
-    return module
+    first_fit = module_of(PLUGIN, Scheduler=FirstFit, SchedulerSettings=FirstFitSettings)
+    SchedulerPluginRegistry().register_plugin(PLUGIN, first_fit)
 
 
 def run(request: dict[str, Any], caller: Caller, said: list[str]) -> None:
@@ -227,6 +221,8 @@ def main() -> None:
     os.dup2(2, 1)  # what anything else prints is not for the caller
     sys.setrecursionlimit(DEPTH)
     register()
+    gc.freeze()
+    gc.enable()
     line = caller.reading.readline()
     if not line:
         return

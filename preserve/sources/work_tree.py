@@ -264,5 +264,10 @@ def _covers(paths: Collection[str], path: str) -> bool:
 
 
 def _all_files(folder: Path) -> list[str]:
-    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return [path for path in paths if closed(path) is None and path != "preserve.lock"]
+    """Paths of all files below ``folder``; git's and preserve's own folders, which grow large, are not entered."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        here = Path(parent).relative_to(folder)
+        folders[:] = [name for name in folders if closed((here / name).as_posix()) is None]
+        found += [(here / name).as_posix() for name in names if Path(parent, name).is_file()]
+    return [path for path in found if closed(path) is None and path != "preserve.lock"]

@@ -1,4 +1,4 @@
-"""How a run ends when something is done to it: signals, a killed guard, a killed daemon, a failing step, a second run.
+"""How a run ends when something is done to it: signals, a process of it killed, a failing step, a second run.
 
 Each test works in its own copy of a small analysis whose image lies in an OCI layout beside it: nothing is built.
 """
@@ -165,6 +165,36 @@ class TestGuardKilled:
         assert asleep.traces()
         assert_goes_on(asleep.analysis)
         asleep.assert_clean()
+
+
+class TestSchedulerKilled:
+    def test_what_runs_comes_to_its_end_and_is_kept(self, asleep: Napping) -> None:
+        (scheduler,) = children(asleep.process, "snakemake_process")
+        os.kill(scheduler, signal.SIGKILL)
+        (sleeper,) = sleepers(asleep)
+        os.kill(sleeper, signal.SIGTERM)
+        code, stderr = asleep.end()
+        assert code == 3, stderr
+        assert "Snakemake failed: its process ended by itself (exit code -9)" in stderr
+        assert asleep.traces() == []
+        again = asleep.analysis.run("--step", "nap", "-p", f"seconds={asleep.seconds}")
+        assert again["reasons"] == {}
+        assert (asleep.analysis.root / "nap" / "nap.txt").read_text() == "first\n"
+
+    def test_ctrl_c_ends_what_runs(self, asleep: Napping) -> None:
+        (scheduler,) = children(asleep.process, "snakemake_process")
+        os.kill(scheduler, signal.SIGKILL)
+        asleep.process.send_signal(signal.SIGINT)
+        code, stderr = asleep.end()
+        assert code == 130, stderr
+        assert asleep.traces() == []
+        assert_goes_on(asleep.analysis)
+
+    def test_it_ends_with_a_run_that_is_killed(self, asleep: Napping) -> None:
+        (scheduler,) = children(asleep.process, "snakemake_process")
+        asleep.process.kill()
+        asleep.end()
+        assert wait_until(lambda: not Path(f"/proc/{scheduler}").exists(), PATIENCE)
 
 
 class TestOneRunAtATime:

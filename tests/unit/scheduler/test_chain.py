@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from preserve.errors import MachineError
 from preserve.scheduler.chain import Job, Scheduler
 
 
@@ -71,6 +74,34 @@ def test_an_exception_of_a_job_reaches_the_caller(tmp_path: Path) -> None:
     with pytest.raises(LookupError, match="j0"):
         run(chain(3), execute=execute, cores=1, folder=tmp_path / "run")
     assert seen == ["j0"]
+
+
+def test_what_snakemake_says_when_it_fails_itself_is_told(tmp_path: Path) -> None:
+    """Jobs that wait for one another cannot be ordered."""
+    jobs = [Job(name="a", after=("b",)), Job(name="b", after=("a",))]
+    with pytest.raises(MachineError, match=r"Snakemake failed: .*[Cc]ycl"):
+        run(jobs, execute=lambda _: True, cores=1, folder=tmp_path / "run")
+
+
+def test_nothing_is_left_in_the_users_home_or_folder(tmp_path: Path) -> None:
+    """Snakemake keeps caches and temporary files: they go where the run's folder is."""
+    before = set(Path.cwd().iterdir()) | set(Path.home().rglob("*snakemake*"))
+    run(chain(2), execute=lambda _: True, cores=1, folder=tmp_path / "run")
+    assert set(Path.cwd().iterdir()) | set(Path.home().rglob("*snakemake*")) == before
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_the_database_toolkit_is_imported_only_where_it_must_be(usable: bool) -> None:
+    """It would take more than half of the time of importing Snakemake."""
+    stand_ins = "light_import.STAND_INS" if usable else "{'sqlalchemy': {}}"
+    program = (
+        "import sys; from preserve.scheduler import light_import; "
+        f"light_import.import_snakemake({stand_ins}); from snakemake import api; print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    modules = set(done.stdout.split())
+    assert {"snakemake.workflow", "snakemake.persistence.file"} <= modules
+    assert ("sqlalchemy.orm" in modules) != usable
 
 
 def test_no_more_cores_than_given_are_used(tmp_path: Path) -> None:
