@@ -80,7 +80,7 @@ def verify(arguments: argparse.Namespace) -> int:
         if found.intact and not choices.deep:
             print("not looked into: what the layers of images unpack to, the code's history (--deep does)")
         print(f"archive id: {found.archive_id or 'none'}")
-        if found.archive_id is None:
+        if found.archive_id is None and not Path(arguments.archive).is_dir():
             print("if another program packed it again: unzip it, and verify the folder")
     return 0 if found.intact else 1
 

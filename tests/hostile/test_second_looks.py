@@ -154,6 +154,16 @@ def test_what_an_opened_archive_says_of_itself_is_what_was_checked(
     assert read.count(BAG_INFO) == 1
 
 
+def test_only_a_file_may_have_been_packed_again(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file.zip").write_bytes(b"no ZIP")
+    said = {name: here("verify", str(tmp_path / name)) for name in ("folder", "file.zip")}
+    assert {name: (done.code, "unzip it, and verify" in done.out) for name, done in said.items()} == {
+        "folder": (1, False),
+        "file.zip": (1, True),
+    }
+
+
 def test_only_and_from(files: Files, tmp_path: Path) -> None:
     archive = files.write(tmp_path / "a.crate.zip")
     done = here("replay", "--only", "sum", "--from", "scaled", str(archive))
