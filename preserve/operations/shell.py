@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 from preserve.digest import FilePin
-from preserve.errors import UserError
+from preserve.errors import Interrupted, UserError
 from preserve.interfaces import Progress
 from preserve.operations.folder import Folder, look, materials
 from preserve.operations.places import Settings, bring, choose_engine
@@ -26,6 +29,7 @@ def shell(folder: Folder, settings: Settings, step: str, *, progress: Progress, 
         UserError: there is no such step, what it reads is not made yet, or there is no terminal.
         DigestMismatch: an input is not what preserve.lock pins.
         MachineError: no engine.
+        Interrupted: the terminal was closed, or the shell ended by SIGTERM.
     """
     if not sys.stdin.isatty():
         raise UserError("a shell needs a terminal", hint="to run something in a step's container, make it a step")
@@ -58,6 +62,22 @@ def shell(folder: Folder, settings: Settings, step: str, *, progress: Progress, 
             resources=replace(chosen.resources, time=None),
             interactive=True,
         )
-        return engine.run(request, stdout=sys.stdout.buffer, stderr=sys.stderr.buffer).exit_code
+        with _until_closed():
+            return engine.run(request, stdout=sys.stdout.buffer, stderr=sys.stderr.buffer).exit_code
     finally:
         remove_work(work)
+
+
+@contextlib.contextmanager
+def _until_closed() -> Iterator[None]:
+    """Let a closed terminal and SIGTERM be an exception, so that what was laid out is taken away."""
+
+    def close(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(f"the shell was ended by {signal.Signals(number).name}")
+
+    before = {number: signal.signal(number, close) for number in (signal.SIGHUP, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
