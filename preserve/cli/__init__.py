@@ -7,13 +7,10 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from preserve.cli.arguments import parser
 from preserve.errors import PreserveError
-
-if TYPE_CHECKING:
-    from preserve.scheduler.chain import Scheduler
 
 
 class Unheard:
@@ -46,25 +43,14 @@ class Unheard:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code (docs/reference/exit-codes.md)."""
-    arguments = parser().parse_args(argv)
-    sys.stderr = Unheard(sys.stderr)
-    gc.set_threshold(50_000, 20, 20)  # imports make no garbage: Snakemake's takes an eighth less time
-    from preserve.scheduler.chain import Scheduler  # noqa: PLC0415  (--help must not wait for it)
-
-    with Scheduler() as scheduler:
-        if arguments.command == "run" and not arguments.dry_run:
-            scheduler.prepare()  # Snakemake is imported at the same time as what is ours
-        return _done(arguments, scheduler)
-
-
-def _done(arguments: Namespace, scheduler: Scheduler) -> int:
-    """Do it; each of our errors becomes a message and an exit code."""
-    from preserve.cli import commands  # noqa: PLC0415
-    from preserve.cli.printing import safe  # noqa: PLC0415
-
     try:
-        return commands.run_command(arguments, scheduler)
+        arguments = parser().parse_args(argv)
+        sys.stderr = Unheard(sys.stderr)
+        gc.set_threshold(50_000, 20, 20)  # imports make no garbage
+        return _run_command(arguments)
     except PreserveError as error:
+        from preserve.cli.printing import safe  # noqa: PLC0415  (--help must not wait for it)
+
         print(f"preserve: {safe(error.message)}", file=sys.stderr)
         if error.hint:
             print(f"    {safe(error.hint)}", file=sys.stderr)
@@ -78,3 +64,14 @@ def _done(arguments: Namespace, scheduler: Scheduler) -> int:
     except OSError as error:
         print(f"preserve: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
         return 3
+
+
+def _run_command(arguments: Namespace) -> int:
+    from preserve.scheduler.chain import Scheduler  # noqa: PLC0415
+
+    with Scheduler() as scheduler:
+        if arguments.command == "run" and not arguments.dry_run:
+            scheduler.prepare()  # Snakemake is imported at the same time as what is ours
+        from preserve.cli import commands  # noqa: PLC0415
+
+        return commands.run_command(arguments, scheduler)
