@@ -14,11 +14,9 @@ from preserve.documents import paths, quoting, shell
 from preserve.documents.workflow import Scalar, Value
 
 OPENING = "${{"
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+NAME = r"[A-Za-z_][A-Za-z0-9_-]*"  # what parameters are called
 _EXPRESSION = re.compile(r"\$\$\{\{|\$\{\{(.*?)\}\}", re.DOTALL)
-_FORM = re.compile(
-    r"(parameters)\.([A-Za-z_][A-Za-z0-9_-]*)|(inputs|outputs)\[([0-9]{1,6})\]|([A-Za-z_][A-Za-z0-9_-]*)"
-)
+_FORM = re.compile(rf"(parameters)\.({NAME})|(inputs|outputs)\[([0-9]{{1,6}})\]|({NAME})")
 _FORMS = "write parameters.NAME, a for_each variable, inputs[0], outputs[0] or cpus"
 
 

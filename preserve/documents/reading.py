@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from preserve.documents import fields, forms, paths
 from preserve.documents.counted import counted
+from preserve.documents.expressions import NAME
 from preserve.documents.faults import Faults, did_you_mean
 from preserve.documents.rules import read_results
 from preserve.documents.steps import IMAGE_NAME, read_steps
@@ -28,7 +29,6 @@ from preserve.errors import DocumentError, UserError
 KEYS = ("format", "title", "authors", "license", "images", "parameters", "inputs", "steps", "results")
 REQUIRED = ("format", "title", "images", "steps")
 FORMAT = 1
-_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 def read_workflow(data: bytes, file: str) -> Workflow:
@@ -198,7 +198,7 @@ def _build_folder(node: Node, faults: Faults) -> str | None:
 def _parameters(node: Node | None, faults: Faults) -> dict[str, Value]:
     parameters: dict[str, Value] = {}
     for key, value in fields.keyed(node, "parameters", faults):
-        if not _PARAMETER.fullmatch(key.text):
+        if not re.fullmatch(NAME, key.text):
             faults.add(key, f'"{key.text}" is no name for a parameter', "use letters, digits and _-, a letter first")
         found = _value(value, f'the parameter "{key.text}"', faults)
         parameters[key.text] = "" if found is None else found
