@@ -28,8 +28,8 @@ class Signed:
     added: bool
 
 
-def sign(archive: Path, key: Path, settings: Settings, *, target: Path | None = None) -> Signed:
-    """Verify ``archive``, then add the signature of ``key`` (to ``target`` if given); the archive's id stays.
+def sign(archive: Path, key: Path, settings: Settings) -> Signed:
+    """Verify ``archive``, then add the signature of ``key``; the archive's id stays.
 
     Raises:
         UserError: there is no such archive, it is an unpacked one, or the key cannot sign.
@@ -40,10 +40,10 @@ def sign(archive: Path, key: Path, settings: Settings, *, target: Path | None = 
         raise UserError(f"{archive} is a folder", hint="sign the archive itself, the file NAME.crate.zip")
     checks = Choices(search_path=settings.search_path)
     require_intact(archive, verify(archive, checks, progress=Silent()), done="signed")
-    return add_signature(archive, key, settings, target=target)
+    return add_signature(archive, key, settings)
 
 
-def add_signature(archive: Path, key: Path, settings: Settings, *, target: Path | None = None) -> Signed:
+def add_signature(archive: Path, key: Path, settings: Settings) -> Signed:
     """Sign an archive whose payload was verified; its form and its tag files are checked here.
 
     A key that has signed already is not asked to do so twice: nothing changes.
@@ -62,9 +62,8 @@ def add_signature(archive: Path, key: Path, settings: Settings, *, target: Path 
         there = b"".join(store.chunks(found.name)) if found.name in store.files() else None
     if there is not None:
         _require_good(data, there, found.name, settings)
-    if there is None or target not in (None, archive):
-        # a link to the archive stays one
-        write_more(archive, target or archive.resolve(), () if there is not None else ((found.name, made),))
+    else:
+        write_more(archive, archive.resolve(), ((found.name, made),))  # a link to the archive stays one
     return Signed(archive_id=Digest.of(data), name=found.name, fingerprint=found.fingerprint, added=there is None)
 
 

@@ -303,13 +303,6 @@ class TestInAnArchive:
         assert (first.added, second.added, first.name) == (True, False, second.name)
         assert archive.read_bytes() == before
 
-    def test_into_another_file(self, archive: Path, keys: Keys, tmp_path: Path) -> None:
-        before = archive.read_bytes()
-        key = keys.key("alice")
-        done = sign_archive(archive, key, Settings(), target=tmp_path / "signed.crate.zip")
-        assert archive.read_bytes() == before
-        assert done.name in self.contents(tmp_path / "signed.crate.zip")
-
     def test_a_signature_of_the_key_that_is_none(self, archive: Path, keys: Keys, tmp_path: Path) -> None:
         key = keys.key("alice")
         wrong = sign(b"something else", key)
