@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import json
 import resource
 import signal
@@ -25,6 +26,7 @@ from preserve.digest import Digest, FilePin
 
 _PATIENCE = 30  # seconds for a file, and for each
 _PER_SECOND = 5 << 20  # bytes of it a second more
+_TO_TAKE = 4  # times as long for a fingerprint: every number is read, and a million leaves are written
 _MEMORY = 4 << 30  # bytes that can be written to; of mere addresses, some libraries reserve much more
 # The other process finds the same modules as this one, without an environment and wherever this one is.
 _BEGIN = "import sys; sys.path[:] = sys.argv[1:]; from preserve.comparators.trial import serve; serve()"
@@ -51,12 +53,14 @@ def fingerprint(name: str, file: Path, pin: FilePin, limits: Limits) -> bytes:
         TooMuch: the time that a file of its size may take was passed.
         Unreadable: the file broke its reader.
     """
-    answer = _answer({"fingerprint": name, "sha256": pin.sha256, "size": pin.size}, file, limits)
+    wanted = {"fingerprint": name, "sha256": pin.sha256, "size": pin.size}
+    answer = _answer(wanted, file, limits, times=_TO_TAKE)
     return str(answer["document"]).encode()
 
 
-def _answer(wanted: dict[str, Any], file: Path, limits: Limits) -> dict[str, Any]:
-    answer = _trial().ask(wanted, file, limits)
+def _answer(wanted: dict[str, Any], file: Path, limits: Limits, *, times: int = 1) -> dict[str, Any]:
+    seconds = times * (_PATIENCE + file.stat().st_size // _PER_SECOND)
+    answer = _trial().ask(wanted, file, limits, seconds)
     kind, message = answer.get("kind"), str(answer.get("message"))
     if kind is not None:
         raise _KINDS[kind](message) if kind in _KINDS else Unreadable(f"cannot be read: {kind}: {message}")
@@ -71,9 +75,8 @@ class _Trial:
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.end)
 
-    def ask(self, wanted: dict[str, Any], file: Path, limits: Limits) -> dict[str, Any]:
+    def ask(self, wanted: dict[str, Any], file: Path, limits: Limits, seconds: int) -> dict[str, Any]:
         """Give the answer: empty, a ``document``, or the ``kind`` of an exception and its ``message``."""
-        seconds = _PATIENCE + file.stat().st_size // _PER_SECOND
         request = {**wanted, "file": str(file.absolute()), "limits": asdict(limits), "seconds": seconds}
         with self._lock:
             process = self._process = self._process or _start()
@@ -129,6 +132,7 @@ def serve() -> None:
     """Be the other process: read what standard input names, a line each, and answer with a line."""
     answers = sys.stdout.buffer
     _inside.set(True)
+    gc.set_threshold(50_000, 20, 20)  # a million leaves are no garbage
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin.buffer:
@@ -145,7 +149,9 @@ def _attempted(request: dict[str, Any]) -> dict[str, Any]:
         return _taken(request, limits) if "fingerprint" in request else _read(request, limits)
     except MemoryError:
         return {"kind": "TooMuch", "message": f"needs more than {_MEMORY} bytes of memory"}
-    except Exception as error:  # libraries raise anything
+    # Libraries raise anything on a damaged file, and whatever it is must reach who asked, as "cannot be read: ..."; with
+    # less, one file would end the process that serves all.
+    except Exception as error:
         return {"kind": type(error).__name__, "message": str(error)}
 
 
