@@ -149,7 +149,7 @@ def _attempted(request: dict[str, Any]) -> dict[str, Any]:
         return _taken(request, limits) if "fingerprint" in request else _read(request, limits)
     except MemoryError:
         return {"kind": "TooMuch", "message": f"needs more than {_MEMORY} bytes of memory"}
-    # Libraries raise anything on a damaged file, and whatever it is must reach who asked, as "cannot be read: ..."; with
+    # Libraries raise anything on a damaged file, and whatever it is reaches who asked, as "cannot be read: ...": with
     # less, one file would end the process that serves all.
     except Exception as error:
         return {"kind": type(error).__name__, "message": str(error)}
