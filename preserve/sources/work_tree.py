@@ -76,13 +76,12 @@ def differs(folder: Path, earlier: SourcePin, now: SourcePin) -> bool:
     if earlier.commit == now.commit:
         return False
     with _repository_of(folder) as repository:
-        prefix = folder.resolve().relative_to(Path(str(repository.working_tree_dir)).resolve()).as_posix()
-        lock = "preserve.lock" if prefix == "." else f"{prefix}/preserve.lock"
+        start = _start(folder, _top(repository))
         try:
-            names = repository.git.diff("--name-only", "-z", earlier.commit, now.commit, "--", prefix)
+            names = repository.git.diff("--name-only", "-z", earlier.commit, now.commit, "--", start or ".")
         except git.GitError:
             return True
-    return any(name != lock for name in names.split("\0") if name)
+    return any(name != f"{start}preserve.lock" for name in names.split("\0") if name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +108,7 @@ def look_at(folder: Path, *, since: str | None = None) -> Repository:
         MachineError: git is not installed or refuses it.
     """
     with _opened(folder) as repository:
-        top = Path(str(repository.working_tree_dir)).resolve()
+        top = _top(repository)
         start = _start(folder, top)
         changed = []
         if since is not None:
@@ -137,7 +136,7 @@ def uncommitted(
         MachineError: git is not installed or refuses the repository.
     """
     with _opened(folder) as repository:
-        top = Path(str(repository.working_tree_dir)).resolve()
+        top = _top(repository)
         start = _start(folder, top)
         tree = _tree(repository, source.commit)
         other = {path for path, pin in files.items() if not _holds(tree, start + path, pin)}
@@ -185,6 +184,10 @@ def _repository_of(folder: Path) -> Repo:
     return repository
 
 
+def _top(repository: Repo) -> Path:
+    return Path(str(repository.working_tree_dir)).resolve()
+
+
 def _start(folder: Path, top: Path) -> str:
     prefix = folder.resolve().relative_to(top).as_posix()
     return "" if prefix == "." else prefix + "/"
@@ -230,25 +233,22 @@ def _blob(tree: Tree, path: str) -> Blob | None:
     return None
 
 
-def _look(repository: object, folder: Path, not_code: Collection[str]) -> Sources:
-    run = repository.git  # type: ignore[attr-defined]
-    top = Path(str(repository.working_tree_dir)).resolve()  # type: ignore[attr-defined]
-    prefix = folder.resolve().relative_to(top).as_posix()
-    start = "" if prefix == "." else prefix + "/"
-    tracked = frozenset(
-        name.removeprefix(start) for name in run.ls_files("-z", "--full-name", "--", str(folder)).split("\0") if name
-    )
-    if not repository.head.is_valid():  # type: ignore[attr-defined]
+def _look(repository: Repo, folder: Path, not_code: Collection[str]) -> Sources:
+    start = _start(folder, _top(repository))
+    names = repository.git.ls_files("-z", "--full-name", "--", str(folder)).split("\0")
+    tracked = frozenset(name.removeprefix(start) for name in names if name)
+    if not repository.head.is_valid():
         return Sources(tracked=tracked, pin=None, epoch=0, changed=tuple(sorted(tracked)))
-    changed = tuple(path for path in _changed(run, folder, start) if not _ours(path, tracked, not_code))
-    commit = repository.head.commit  # type: ignore[attr-defined]
+    changed = tuple(path for path in _changed(repository, folder, start) if not _ours(path, tracked, not_code))
+    commit = repository.head.commit
     pin = SourcePin(commit=commit.hexsha, tree=commit.tree.hexsha, clean=not changed)
     return Sources(tracked=tracked, pin=pin, epoch=int(commit.committed_date), changed=changed)
 
 
-def _changed(run: object, folder: Path, start: str) -> list[str]:
+def _changed(repository: Repo, folder: Path, start: str) -> list[str]:
     """Paths below ``folder`` that git status names, relative to it."""
-    text = run.status("--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--", str(folder))  # type: ignore[attr-defined]
+    options = ("--porcelain=v1", "-z", "--untracked-files=all", "--no-renames")
+    text = repository.git.status(*options, "--", str(folder))
     return sorted(entry[3:].removeprefix(start) for entry in text.split("\0") if len(entry) > 3)
 
 
