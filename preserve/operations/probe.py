@@ -251,7 +251,7 @@ def _carry(
             trial = trials.run(_variation(step, around[step.image], name))
             if trial.failure is not None:
                 return ()
-            moved |= _changed(run, record, trial)
+            moved |= _changed(record, trial)
         return movements(*_results(run, moved))
     finally:
         for trials in kept:
@@ -264,7 +264,7 @@ def _variation(step: PlannedStep, around: Surroundings, name: str) -> Variation:
     return found or Variation(name=name, setting=PLAIN.setting)
 
 
-def _changed(run: _Run, record: Record, trial: Trial) -> dict[str, Path]:
+def _changed(record: Record, trial: Trial) -> dict[str, Path]:
     """Give the products whose bytes are not the recorded ones."""
     recorded = {one.path: one.sha256 for one in record.products}
     return {path: file for path, file in trial.products.items() if hash_file(file).sha256 != recorded.get(path)}

@@ -24,14 +24,14 @@ class InputWatch:
     """Watches a folder of inputs (paths count from it) and files that are mounted from elsewhere, by path.
 
     A file of the folder counts as opened when it is opened there: that the same content is opened under another name,
-    by another step, does not count. A file from elsewhere counts whoever opens it.
+    by another step, does not count. A file from elsewhere counts whoever opens it, and by whichever of its names.
     """
 
     def __init__(self, folder: Path, elsewhere: Mapping[str, Path]) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._descriptor = self._checked(self._libc.inotify_init1(_FLAGS))
         self._places: dict[int, str] = {}
-        self._files: dict[int, str] = {}
+        self._files: dict[int, list[str]] = {}  # one watch for a file, however many of its names are inputs
         self._opened: set[str] = set()
         self._lost = False
         self._reading, self._writing = os.pipe()
@@ -40,7 +40,7 @@ class InputWatch:
             for parent, _, _ in os.walk(folder):
                 self._places[self._watch(Path(parent))] = Path(parent).relative_to(folder).as_posix()
             for path, file in elsewhere.items():
-                self._files[self._watch(file)] = path
+                self._files.setdefault(self._watch(file), []).append(path)
         except BaseException:
             self._close()
             raise
@@ -91,7 +91,7 @@ class InputWatch:
             if mask & _LOST:
                 self._lost = True
             elif watch in self._files:
-                self._opened.add(self._files[watch])
+                self._opened.update(self._files[watch])
             elif name:
                 place = self._places.get(watch, "")
                 self._opened.add(name if place == "." else f"{place}/{name}")

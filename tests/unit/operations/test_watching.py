@@ -61,6 +61,13 @@ def test_a_file_from_elsewhere(folder: Path, tmp_path: Path) -> None:
     assert watch.unopened(("far.txt", "a.txt")) == ("a.txt",)
 
 
+def test_one_file_from_elsewhere_under_two_names(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "far").write_text("x")
+    with InputWatch(folder, {"one.txt": tmp_path / "far", "two.txt": tmp_path / "far"}) as watch:
+        assert (tmp_path / "far").read_text() == "x"
+    assert watch.unopened(("one.txt", "two.txt")) == ()
+
+
 def test_many_openings_lose_nothing(folder: Path) -> None:
     with InputWatch(folder, {}) as watch:
         for _ in range(20_000):  # more than the kernel keeps
