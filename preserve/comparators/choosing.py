@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from preserve.comparators.leaves import Leaf, Limits, MissingExtra, Reader, TooMuch, Unreadable
+from preserve.comparators.pieces import Packed, load_packed
 from preserve.comparators.readers import BUILT_INS, reader
 
 HEAD = 64 << 10  # bytes of a file that readers see before one is chosen
@@ -72,6 +73,19 @@ def load(leaf: Leaf) -> Any:
         Obstructed: it cannot be read.
     """
     return translated(leaf.load)
+
+
+def load_both(recorded: Leaf, found: Leaf) -> tuple[Any, Any] | None:
+    """Give the content of two leaves; ``None``: they are the same as they lie in their files, and nothing was loaded.
+
+    Raises:
+        Obstructed: one cannot be read.
+    """
+    one, other = recorded.load, found.load
+    if isinstance(one, Packed) and isinstance(other, Packed):
+        both: tuple[Any, Any] | None = translated(lambda: load_packed(one, other))
+        return both
+    return load(recorded), load(found)
 
 
 def translated(read: Callable[[], Any]) -> Any:

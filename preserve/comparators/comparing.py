@@ -286,7 +286,10 @@ def _reason(*leaves: Leaf) -> str:
 
 
 def _numbers(path: str, recorded: Leaf, found: Leaf) -> Difference:
-    one, other = np.asarray(choosing.load(recorded)), np.asarray(choosing.load(found))
+    both = choosing.load_both(recorded, found)
+    if both is None:
+        return Difference(path=path, state="equal", kind=recorded.kind)
+    one, other = map(np.asarray, both)
     why, facts = "", None
     if not same_type(one.dtype, other.dtype):
         why = f"type {_type(one)} was recorded, {_type(other)} is found"

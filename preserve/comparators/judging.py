@@ -191,7 +191,9 @@ def _judged_pixels(difference: Difference, pixels: Pixels) -> _Row:
 
 def _loaded(difference: Difference) -> tuple[Array, Array]:
     assert difference.recorded is not None and difference.found is not None  # noqa: S101  (what is judged by its numbers has both sides)
-    return np.asarray(choosing.load(difference.recorded)), np.asarray(choosing.load(difference.found))
+    both = choosing.load_both(difference.recorded, difference.found)
+    assert both is not None  # noqa: S101  (they differ)
+    return np.asarray(both[0]), np.asarray(both[1])
 
 
 def _judged(one: Compared, rows: Sequence[_Row]) -> Judged:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from preserve.comparators.leaves import Leaf, Limits, TooMuch
 from preserve.comparators.making import content_digest
 from preserve.digest import Digest
 
+Array = np.ndarray[Any, Any]
 Piece = Mapping[str, Any]  # part of the content: a numpy array or a str, to be joined with those of the next pieces
 Pieces = Callable[[], Iterator[Piece]]
 SHORT = 64 << 20  # bytes: an array up to this length may be loaded rather than digested
@@ -84,3 +86,86 @@ def _loading(pieces: Pieces, name: str) -> Callable[[], Any]:
         return np.concatenate(found) if found[0].ndim else found[0]
 
     return load
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedPart:
+    """A part of an array as it lies packed in a file: of two parts that are ``like`` each other, the same bytes are
+    the same numbers.
+
+    ``length`` is that of its first dimension. ``packed`` gives the bytes, or ``None`` where they cannot be had;
+    ``array`` unpacks them.
+    """
+
+    like: str
+    length: int
+    packed: Callable[[], bytes | None]
+    array: Callable[[], Array]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """Loads an array that lies packed in a file."""
+
+    parts: Sequence[PackedPart]
+
+    def __call__(self) -> Array:
+        """Unpack it all."""
+        return self.joined(part.array() for part in self.parts)
+
+    def joined(self, arrays: Iterable[Array]) -> Array:
+        """Join the parts' arrays, one at a time."""
+        whole: Array | None = None
+        begin = 0
+        for part, array in zip(self.parts, arrays, strict=True):
+            if whole is None:
+                whole = np.empty((sum(one.length for one in self.parts), *array.shape[1:]), dtype=array.dtype)
+            whole[begin : begin + part.length] = array
+            begin += part.length
+        return np.zeros(0) if whole is None else whole
+
+
+def load_packed(recorded: Packed, found: Packed) -> tuple[Array, Array] | None:
+    """Load two arrays; parts that are the same as they lie in the files are unpacked once.
+
+    ``None``: all are, and nothing was unpacked.
+    """
+    same = _same_parts(recorded, found)
+    if same and all(same):
+        return None
+    with ThreadPoolExecutor(1) as beside:  # unpacking lets another thread run: one file each
+        other = beside.submit(_unpacked_but, found, same)
+        one = recorded()
+        differing = other.result()
+    return one, found.joined(_filled(differing, recorded, one))
+
+
+def _same_parts(recorded: Packed, found: Packed) -> list[bool]:
+    """Say which parts are the same; none, where the files are divided otherwise."""
+    if [part.length for part in recorded.parts] != [part.length for part in found.parts]:
+        return [False] * len(found.parts)
+    return [_same(one, other) for one, other in zip(recorded.parts, found.parts, strict=True)]
+
+
+def _same(one: PackedPart, other: PackedPart) -> bool:
+    if one.like != other.like:
+        return False
+    packed = one.packed()
+    return packed is not None and packed == other.packed()
+
+
+def _unpacked_but(found: Packed, same: Sequence[bool]) -> list[Array | None]:
+    return [None if known else part.array() for part, known in zip(found.parts, same, strict=True)]
+
+
+def _filled(differing: list[Array | None], recorded: Packed, one: Array) -> Iterator[Array]:
+    """Yield the arrays of all parts: those that are the same out of the whole ``one``."""
+    begin = 0
+    for place, array in enumerate(differing):
+        differing[place] = None  # not held twice
+        if array is None:
+            yield one[begin : begin + recorded.parts[place].length]
+        else:
+            yield array
+        if place < len(recorded.parts):
+            begin += recorded.parts[place].length

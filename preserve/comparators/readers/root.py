@@ -6,6 +6,8 @@ import os
 import re
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,10 @@ class Root:
             Unreadable: the file is broken.
             MissingExtra: uproot or awkward is not installed.
         """
-        survive(self.name, file, limits)
+        with ThreadPoolExecutor(1) as beside:
+            trial = beside.submit(copy_context().run, survive, self.name, file, limits)
+            library("uproot", "root")  # a second's work, here and in the other process: at once
+            trial.result()
         return kept(_leaves(file, limits), limits)
 
     def attempt(self, file: Path, limits: Limits) -> Iterator[Leaf]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ import numpy as np
 from preserve.comparators.extras import library
 from preserve.comparators.leaves import Leaf, Limits, TooMuch
 from preserve.comparators.making import number, text, unreadable
-from preserve.comparators.pieces import SHORT, VALID, Piece, leaf_of_pieces, leaves_of_pieces
+from preserve.comparators.pieces import SHORT, VALID, Packed, PackedPart, Piece, leaves_of_pieces
 from preserve.digest import Digest
 
 _PIECE = 16 << 20  # bytes unpacked at a time, or one basket if that is longer
 _HARMLESS = 64 << 20  # bytes: below this nothing is said about the ratio of unpacked to packed
+_PART = 2 << 20  # bytes unpacked of baskets that are compared as they lie in the file, or one that is longer
 _ENTRIES = 1 << 17  # of an RNTuple at a time
 _KEY = struct.Struct(">ihiIhh")  # length on disk, version, length of the object, time, length of the key, cycle
 # Members of trees and branches that say how they were written, not what: sizes, places, buffers.
@@ -55,7 +57,7 @@ def _of_branch(path: str, branch: Any, read: Callable[[int, int], bytes], limits
         yield _opaque(path, branch)
         return
     if sum(sizes) <= SHORT and _is_plain(branch):
-        yield leaf_of_pieces(path, lambda: _pieces(branch, sizes, limits.depth))
+        yield Leaf(path=path, kind="num", load=Packed(parts=tuple(_packed(branch, sizes, read, limits.depth))))
         return
     try:
         leaves = list(leaves_of_pieces(path, lambda: _pieces(branch, sizes, limits.depth), limits))
@@ -106,6 +108,34 @@ def _pieces(branch: Any, sizes: list[int], depth: int) -> Iterator[Piece]:
             start, total = int(stop), 0
     if start < branch.num_entries:
         yield _parts("", _array(branch, start, int(branch.num_entries)), depth)
+
+
+def _packed(branch: Any, sizes: list[int], read: Callable[[int, int], bytes], depth: int) -> Iterator[PackedPart]:
+    """Yield the parts of a plain branch, some baskets each."""
+    offsets, seeks = [int(offset) for offset in branch.entry_offsets], branch.member("fBasketSeek")
+    first, total = 0, 0
+    for last, size in enumerate(sizes):
+        total += size
+        if total >= _PART or last == len(sizes) - 1:
+            start, stop = offsets[first], offsets[last + 1]
+            yield PackedPart(
+                like=f"{branch.interpretation} {offsets[first : last + 2]} {sizes[first : last + 1]}",
+                length=stop - start,
+                packed=partial(_baskets, [int(seek) for seek in seeks[first : last + 1]], read),
+                array=lambda start=start, stop=stop: _parts("", _array(branch, start, stop), depth)[""],  # type: ignore[misc]
+            )
+            first, total = last + 1, 0
+
+
+def _baskets(seeks: list[int], read: Callable[[int, int], bytes]) -> bytes | None:
+    """Give baskets as they lie in the file, without their keys, which have times; ``None``: one is elsewhere."""
+    if not all(seeks):
+        return None
+    found = []
+    for seek in seeks:
+        length, _, _, _, key, _ = _KEY.unpack(read(seek, _KEY.size))
+        found.append(read(seek + key, max(0, length - key)))
+    return b"".join(found)
 
 
 def _array(branch: Any, start: int, stop: int) -> Any:
