@@ -50,8 +50,12 @@ class _Taken:
     """One leaf: shortly, and (``whole``) with its content where that is small and longer than the short form."""
 
     short: LeafPrint
-    whole: LeafPrint | None
-    digest: Digest | None
+    whole: LeafPrint | None = None
+
+    @property
+    def digest(self) -> Digest | None:
+        """The content's; ``None``: it could not be read."""
+        return self.short.digest if not self.short.whole else digest_of(_stand_in(self.short))
 
     @property
     def identity(self) -> str:
@@ -72,7 +76,7 @@ def take(file: Path, name: str, pin: FilePin, limits: Limits) -> Fingerprint:
         taken = [_taken(leaf) for leaf in renamed(choosing.read_leaves(reader, file, limits)).values()]
     except Obstructed as obstructed:
         return unread(pin, reader.name, obstructed.obstacle.reason)
-    leaves, shortened, rest = fitted(taken)
+    leaves, shortened, rest = fitted(taken, _ROOM)
     reasons = (one.short.why or "" for one in taken if one.short.kind == "unreadable")
     return Fingerprint(
         sha256=pin.sha256,
@@ -115,7 +119,11 @@ def renamed(leaves: Mapping[str, Leaf]) -> dict[str, Leaf]:
     found = {_words(path): leaf for path, leaf in leaves.items()}
     if len(found) < len(leaves):
         raise Obstructed(Obstacle(reason="two of its parts have names that cannot be told apart in writing"))
-    return {path: replace(found[path], path=path) for path in sorted(found)}
+    return {path: _under(path, found[path]) for path in sorted(found)}
+
+
+def _under(path: str, leaf: Leaf) -> Leaf:
+    return leaf if leaf.path == path else replace(leaf, path=path)
 
 
 def stand_ins(fingerprint: Fingerprint) -> dict[str, Leaf]:
@@ -147,7 +155,7 @@ def shortly(leaf: Leaf) -> LeafPrint:
     return leaf.kept if leaf.kept is not None else _short(leaf, choosing.load(leaf))
 
 
-def fitted(taken: list[_Taken], room: int = _ROOM) -> tuple[tuple[LeafPrint, ...], int, Rest | None]:
+def fitted(taken: list[_Taken], room: int) -> tuple[tuple[LeafPrint, ...], int, Rest | None]:
     """Choose what fits into ``room`` bytes: all leaves shortly, then the smallest whole ones in place of these.
 
     Gives the leaves, how many of them were shortened for want of room, and what stands for those that do not fit.
@@ -176,23 +184,23 @@ def _length(leaf: LeafPrint) -> int:
 
 
 def _rest(taken: Sequence[_Taken]) -> Rest:
+    """Say of leaves, sorted by path, what they are together."""
     state = hashlib.sha256()
-    for identity in sorted(one.identity for one in taken):
-        state.update(identity.encode() + b"\n")
+    for one in taken:
+        state.update(one.identity.encode() + b"\n")
     return Rest(leaves=len(taken), digest=Digest("sha256:" + state.hexdigest()))
 
 
 def _taken(leaf: Leaf) -> _Taken:
     try:
         content = choosing.load(leaf)
-        short = _short(leaf, content)
+        whole = _whole(leaf, content)
+        if whole is not None and (np.size(content) <= _FEW if whole.text is None else len(whole.text) <= _LINE):
+            return _Taken(short=whole)
+        return _Taken(short=_short(leaf, content), whole=whole)
     except (Obstructed, MemoryError) as error:
         why = error.obstacle.reason if isinstance(error, Obstructed) else "needs more memory than there is"
-        return _Taken(short=LeafPrint(path=leaf.path, kind=leaf.kind, why=_words(why)), whole=None, digest=None)
-    whole = _whole(short, content)
-    if whole is not None and (np.size(content) <= _FEW if whole.text is None else len(whole.text) <= _LINE):
-        return _Taken(short=whole, whole=None, digest=short.digest)
-    return _Taken(short=short, whole=whole, digest=short.digest)
+        return _Taken(short=LeafPrint(path=leaf.path, kind=leaf.kind, why=_words(why)))
 
 
 def _short(leaf: Leaf, content: Any) -> LeafPrint:
@@ -213,29 +221,33 @@ def _short(leaf: Leaf, content: Any) -> LeafPrint:
     return LeafPrint(path=path, kind=leaf.kind, digest=digest, length=length)
 
 
-def _whole(short: LeafPrint, content: Any) -> LeafPrint | None:
+def _whole(leaf: Leaf, content: Any) -> LeafPrint | None:
     """Give the leaf with its content; ``None``: that is too large, or of a kind that is known by its digest."""
-    if short.kind in ("text", "volatile"):
+    if leaf.kind in ("text", "volatile"):
         small = isinstance(content, str) and len(content) <= WHOLE_TEXT and _is_unicode(content)
-        return LeafPrint(path=short.path, kind=short.kind, text=content) if small else None
-    if short.kind != "num" or short.dtype not in PACKED or np.asarray(content).size > WHOLE_NUMBERS:
+        return LeafPrint(path=leaf.path, kind=leaf.kind, text=content) if small else None
+    if leaf.kind != "num" or np.size(content) > WHOLE_NUMBERS:
         return None
-    array = np.ascontiguousarray(content).reshape(-1)
-    plain = array.view(array.real.dtype) if array.dtype.kind == "c" else array
-    values = tuple(_in_json(value) for value in plain.tolist())
-    return LeafPrint(path=short.path, kind="num", dtype=short.dtype, shape=short.shape, values=values)
-
-
-def _in_json(value: Any) -> Any:
-    return value if not isinstance(value, float) or np.isfinite(value) else str(value)
+    array = np.ascontiguousarray(content)
+    dtype = type_name(array.dtype)
+    if dtype not in PACKED:
+        return None
+    flat = array.astype(array.dtype.newbyteorder("="), copy=False).reshape(-1)
+    values = (flat.view(flat.real.dtype) if flat.dtype.kind == "c" else flat).tolist()
+    if flat.dtype.kind in "fc":
+        values = [value if np.isfinite(value) else str(value) for value in values]
+    shape = tuple(map(int, np.shape(content)))
+    return LeafPrint(path=leaf.path, kind=leaf.kind, dtype=dtype, shape=shape, values=tuple(values))
 
 
 def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= sign <= "\udfff" for sign in text)
+    return text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _words(text: str) -> str:
     """Give a path or a reason as a fingerprint can have it; a long one ends in its digest."""
+    if text.isascii() and len(text) <= MOST_WORDS:
+        return text
     plain = text.encode("utf-8", "backslashreplace").decode()
     return plain if len(plain) <= MOST_WORDS else f"{plain[: MOST_WORDS - 100]}…{Digest.of(plain.encode()).hex}"
 

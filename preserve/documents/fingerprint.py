@@ -85,14 +85,14 @@ class LeafPrint:
 
     def line(self) -> str:
         """Give the leaf as one line of JSON, without what it has not."""
-        present = {name: value for name, value in jsonform.members(self).items() if value not in (None, ())}
-        if self.shape is not None:
-            present["shape"] = self.shape
-        if self.values is not None:
-            present["values"] = self.values
+        present: dict[str, Any] = {name: value for name in _KEYS if (value := getattr(self, name)) is not None}
         if self.statistics:
             present["statistics"] = [_members(one) for one in self.statistics]
-        return json.dumps(present, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return _LINE.encode(present)
+
+
+_KEYS = ("digest", "dtype", "kind", "length", "path", "shape", "text", "values", "why")  # all but statistics
+_LINE = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,9 +203,9 @@ def _problems_of_leaf(leaf: LeafPrint) -> Iterator[str]:
         return
     if len(leaf.path) > MOST_WORDS or len(leaf.why or "") > MOST_WORDS:
         yield f"has a path or a reason of more than {MOST_WORDS} characters"
-    present = {one.name for one in fields(leaf) if getattr(leaf, one.name) not in (None, ())} - {"path", "kind"}
-    present |= {name for name in ("shape", "values") if getattr(leaf, name) is not None}
-    if frozenset(present) not in _FORMS[leaf.kind]:
+    present = frozenset(name for name in _KEYS if getattr(leaf, name) is not None) - {"path", "kind"}
+    present |= {"statistics"} if leaf.statistics else frozenset()
+    if present not in _FORMS[leaf.kind]:
         yield f"has {', '.join(sorted(present)) or 'nothing'}, which says too little or too much of its kind"
     if leaf.length is not None and leaf.length < 0:
         yield "has a length below zero"
