@@ -34,6 +34,19 @@ class Settings:
         return self.environment.get("DOCKER_HOST") or None
 
     @property
+    def ca_file(self) -> Path | None:
+        """File of authorities (PEM) to trust besides the system's."""
+        name = self.environment.get("SSL_CERT_FILE")
+        return Path(name) if name else None
+
+    @property
+    def proxies(self) -> Mapping[str, str]:
+        """Addresses of proxies by scheme; ``HTTP_PROXY`` is not looked at, since a web server may set it (httpoxy)."""
+        names = {"http": ("http_proxy",), "https": ("https_proxy", "HTTPS_PROXY")}
+        found = {scheme: [self.environment.get(name, "") for name in each] for scheme, each in names.items()}
+        return {scheme: next(filter(None, each)) for scheme, each in found.items() if any(each)}
+
+    @property
     def search_path(self) -> str:
         """Folders in which programs are looked for."""
         return self.environment.get("PATH", "/usr/local/bin:/usr/bin:/bin")
@@ -67,6 +80,8 @@ def transport_for(
         },
         "docker": {
             "auth_file": _existing(Path(settings.environment.get("HOME", "/")) / ".docker" / "config.json"),
+            "ca_file": settings.ca_file,
+            "proxies": settings.proxies,
             "environment": settings.environment,
         },
         "docker-daemon": {"host": settings.docker_host, "scratch": folder.layout},

@@ -13,7 +13,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,8 @@ class Repository:
 
     def __init__(self, name: RegistryName, access: Access) -> None:
         self._name, self._access = name, access
-        self._opener = _opener(access)
+        # a registry on this machine is no business of a proxy's
+        self._opener = _opener(replace(access, proxies={}) if is_loopback(name.host) else access)
         self._lock = threading.Lock()
         self._origin: str | None = None
         self._authorization: str | None = None
@@ -212,7 +213,9 @@ class Repository:
         host = urllib.parse.urlsplit(address).netloc
         if isinstance(reason, ssl.SSLCertVerificationError):
             text = f"{host}: its TLS certificate is not trusted: {reason.verify_message}"
-            return MachineError(text, hint="give the file of the authority that signed it as the CA file")
+            return MachineError(
+                text, hint="name the file (PEM) of the authority that signed it: SSL_CERT_FILE=FILE preserve …"
+            )
         if isinstance(reason, ssl.SSLError) and not isinstance(reason, ssl.SSLEOFError):
             return MachineError(
                 f"{host}: it speaks no TLS that this machine can use: {reason}",

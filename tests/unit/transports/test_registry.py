@@ -445,6 +445,11 @@ def test_tls_is_verified_on_loopback_too(secure: tuple[Lies, Path]) -> None:
     assert lies.paths("manifests") == []
 
 
+def test_a_registry_on_this_machine_is_asked_without_a_proxy(lies: Lies, held: ImagePin) -> None:
+    transport = _transport(proxies=dict.fromkeys(("http", "https"), "http://127.0.0.1:9"))
+    assert transport.resolve(held.reference, platform=PLATFORM).manifest_digest == held.manifest_digest
+
+
 def test_a_ca_file_that_is_none(tmp_path: Path, lies: Lies) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
     with pytest.raises(UserError, match=r"ca\.pem"):
