@@ -258,8 +258,21 @@ def read_image(manifest: bytes, config_of: Any) -> Image:
         layers=layers,
         diff_ids=diff_ids,
         platform=platform,
-        settings=settings.get("config") or {},
+        settings=_settings(settings, config.digest),
     )
+
+
+def _settings(document: Mapping[str, Any], digest: Digest) -> Mapping[str, Any]:
+    """Give what a config says of running the image; its variables are such as a program can be given."""
+    found = document.get("config") or {}
+    variables = found.get("Env") or [] if isinstance(found, dict) else None
+    if not isinstance(variables, list) or not all(isinstance(entry, str) and _fit(entry) for entry in variables):
+        raise DigestMismatch(f"config {digest} is not an image's config: its settings have another form")
+    return {**found, "Env": variables}
+
+
+def _fit(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def tables(images: Sequence[Image]) -> dict[str, bytes]:
