@@ -40,6 +40,7 @@ PRODUCT = "data/products/sorted/numbers.txt"
 RESULT = "data/results/results/sum.txt"
 LOG = "data/logs/tools/stderr"
 RECORD = record_name("sum")
+FINGERPRINT = "data/fingerprints/results/sum.txt.json"
 OCI_INDEX = "data/oci/index.json"
 TAGS = (BAGIT, BAG_INFO, CITATION, CRATE, README, PREVIEW)
 PAYLOAD = (INPUT, CODE, PRODUCT, RESULT, LOG, RECORD, PLAN, LOCK, WORKFLOW, REPLAY, BUNDLE, OCI_INDEX)
@@ -65,7 +66,7 @@ class TestOneFileChanged:
         assert Files.of(again) == files
         assert problems(again, "--deep") == {}
 
-    @pytest.mark.parametrize("name", [*PAYLOAD, *TAGS])
+    @pytest.mark.parametrize("name", [*PAYLOAD, FINGERPRINT, *TAGS])
     def test_alone(self, files: Files, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         archive = files.changed({name: flipped(files.data[name])}).write(tmp_path / "changed.crate.zip")
         assert name in problems(archive)
@@ -109,13 +110,16 @@ class TestOneFileChanged:
 def forged(files: Files) -> Files:
     """Another result, and every word about it made to fit."""
     result = b"13\n"
-    pin = {"sha256": str(Digest.of(result)), "size": len(result)}
+    digest = Digest.of(result)
+    pin = {"sha256": digest, "size": len(result)}
 
     def edit(record: Any) -> None:
         (product,) = (p for p in record["products"] if p["path"] == "results/sum.txt")
         product.update(pin)
 
-    return files.changed({RESULT: result, RECORD: edited(files, RECORD, edit)}).with_all_derived()
+    known = files.data[FINGERPRINT].replace(Digest.of(files.data[RESULT]).encode(), digest.encode())
+    fitting = {FINGERPRINT: known.replace(b"[12.0]", b"[13.0]"), RECORD: edited(files, RECORD, edit)}
+    return files.changed({RESULT: result, **fitting}).with_all_derived()
 
 
 class TestForgery:
