@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import zipfile
@@ -59,6 +60,30 @@ class TestRunsAndArchives:
             told = [(change["what"], change["steps"]) for change in document["changes"]]
             assert told == [("parameter scale", []), ("command", ["scaled"])]
             assert document["begins_in"] == ["scaled"]
+
+    def test_another_processor_with_another_blas_kernel(self, author: Session) -> None:
+        """As if the second run had been on an older machine with one CPU, and the image had numpy."""
+        first = last_run(author.root)
+        author("run", "-p", "scale=3")
+        openblas = {"name": "OpenBLAS", "version": "0.3.30", "file": "x.so", "kernels": ["HASWELL", "SKYLAKEX"]}
+        for run, cpu_id, flags in (
+            (first, "GenuineIntel-6-55-4", ["avx", "avx2", "avx512vl"]),
+            (last_run(author.root), "GenuineIntel-6-3F-2", ["avx", "avx2"]),
+        ):
+            for file in (run / "records").glob("*.json"):
+                record = json.loads(file.read_text())
+                record["machine"] |= {
+                    "architecture": "x86_64",
+                    "cpu_id": cpu_id,
+                    "cpu_flags": flags,
+                    "cpus": len(flags),
+                }
+                record["image"]["libraries"] = [openblas]
+                file.write_text(json.dumps(record))
+        out = author("diff", first.name, last_run(author.root).name, expect=1).out
+        assert "BLAS kernel, by OpenBLAS's own rule: SkylakeX → Haswell" in out
+        assert "CPUs that may be used: 3 → 2" in out
+        assert "CPU flags: only there: avx512vl → only here: none" in out
 
     def test_a_product_that_the_store_has_lost(self, author: Session, recorded: Recorded) -> None:
         author("run", "-p", "scale=3")
