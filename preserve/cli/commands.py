@@ -129,7 +129,7 @@ def _status(arguments: argparse.Namespace) -> int:
     for step in steps:
         seconds = f"{step.record.wall_seconds:9.2f} s" if step.record else " " * 11
         why = f"  {safe(step.record.failure or '')}" if step.record and step.state == "failed" else ""
-        print(f"  {step.step:{width}}  {step.stage:14}  {step.state:11}{seconds}{why}")
+        print(f"  {step.step:{width}}  {step.stage:14}  {step.state:11}{seconds}{why}".rstrip())
     for line in (line for step in steps for line in step.undeclared):
         print(f"note: {safe(line)}")
     return 0

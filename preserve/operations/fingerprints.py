@@ -9,6 +9,7 @@ from pathlib import Path
 
 from preserve.digest import Digest, FilePin
 from preserve.documents.archive import is_result
+from preserve.documents.counted import counted
 from preserve.documents.fingerprint import MOST_WORDS, READERS, Fingerprint, read_fingerprint
 from preserve.documents.plan import Plan
 from preserve.documents.record import Record
@@ -35,7 +36,7 @@ def take_fingerprints(
     missing = [product for product in products if not _is_taken(folder, product.path, pin_of(product))]
     missing = [product for product in missing if store.holds(pin_of(product))]
     if (size := sum(product.size for product in missing)) > LARGE:
-        say(f"reading {len(missing)} results for their fingerprints ({size / 1e9:.1f} GB)")
+        say(f"reading {counted(len(missing), 'result')} for their fingerprints ({size / 1e9:.1f} GB)")
     notes = []
     for product in missing:
         found = _taken(product.path, pin_of(product), store.path(pin_of(product)))
