@@ -67,7 +67,7 @@ _NEEDED = {
     "Zen": ("avx",),
     **dict.fromkeys(("Bulldozer", "Piledriver", "Steamroller", "Excavator"), ("avx",)),
 }
-_ID = re.compile(r"(\w+)-(\d+)-([0-9A-F]+)-[0-9A-F]+", re.ASCII)
+_ID = re.compile(r"(\w+)-(\d{1,4})-([0-9A-F]{1,4})-[0-9A-F]{1,4}", re.ASCII)
 
 
 def kernel(library: Library, machine: Machine, variables: Mapping[str, str]) -> str | None:
@@ -91,7 +91,7 @@ def kernel(library: Library, machine: Machine, variables: Mapping[str, str]) -> 
 
 
 def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+    return tuple(int(part) for part in re.findall(r"\d{1,9}", text[:100], re.ASCII)[:3])
 
 
 def _of_processor(machine: Machine, version: tuple[int, ...], built: Collection[str]) -> str | None:

@@ -103,7 +103,7 @@ def _numerics(record: Record) -> dict[str, str]:
     threads = {"threads": ", ".join(declared) or f"unset: {record.machine.cpus} CPUs"}
     libraries = record.image.libraries
     if libraries is None:
-        return {**threads, "numeric libraries": NOT_KNOWN}
+        return {**threads, "libraries": NOT_KNOWN}
     kernels = {one.version: kernel(one, record.machine, variables) for one in libraries if one.kernels}
     return {**threads, **_versions(libraries), **_kernels(kernels)}
 
@@ -112,7 +112,7 @@ def _versions(libraries: Sequence[Library]) -> dict[str, str]:
     found: dict[str, dict[str, None]] = {}
     for one in libraries:
         found.setdefault(one.name, {})[one.version or one.file] = None
-    return {name: ", ".join(versions) for name, versions in found.items()}
+    return {f"library {name}": ", ".join(versions) for name, versions in found.items()}
 
 
 def _kernels(kernels: Mapping[str, str | None]) -> dict[str, str]:

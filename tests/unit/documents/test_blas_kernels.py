@@ -154,6 +154,15 @@ class TestOtherProcessors:
     def test_what_is_not_known_is_not_said(self, other: Machine) -> None:
         assert kernel(WHEEL, other, {}) is None
 
+    @pytest.mark.parametrize("text", ["9" * 5000, "٣.٣.٣", "", "..", "0.3." + "1" * 5000])
+    def test_what_a_stranger_writes_is_no_number(self, text: str) -> None:
+        assert kernel(Library(name="OpenBLAS", version=text, file="x", kernels=OF_WHEEL), EPYC_9004, {}) in (
+            None,
+            "SkylakeX",
+        )
+        assert kernel(WHEEL, machine(f"GenuineIntel-{text}-55-4"), {}) is None
+        assert kernel(WHEEL, machine(f"GenuineIntel-6-{text}-4"), {}) is None
+
     def test_other_libraries_have_no_such_kernel(self) -> None:
         assert kernel(Library(name="glibc", version="2.36", file="libc.so.6"), EPYC_9004, {}) is None
         old = Library(name="OpenBLAS", version="0.3.10", file="x", kernels=OF_DEBIAN)

@@ -48,7 +48,7 @@ class TestBlasKernel:
         assert found[BLAS_KERNEL] == ("SkylakeX", "Haswell")
         assert found["CPU's family, model and stepping"] == ("GenuineIntel-6-55-4", "AuthenticAMD-23-31-0")
         assert "threads" not in found
-        assert "glibc" not in found
+        assert "library glibc" not in found
 
     def test_two_processors_and_one_kernel(self) -> None:
         haswell = replace(SKYLAKE, cpu_id="GenuineIntel-6-3F-2", cpu_flags=("avx", "avx2"))
@@ -69,7 +69,7 @@ class TestBlasKernel:
         debian = Library(name="OpenBLAS", version="0.3.21", file="usr/lib/x.so", kernels=(*WHEEL, "ZEN"))
         found = told(made(libraries=(OPENBLAS,)), made(ROME, libraries=(OPENBLAS, debian)))
         assert found[BLAS_KERNEL] == ("SkylakeX", "Haswell (of 0.3.31), Zen (of 0.3.21)")
-        assert found["OpenBLAS"] == ("0.3.31", "0.3.31, 0.3.21")
+        assert found["library OpenBLAS"] == ("0.3.31", "0.3.31, 0.3.21")
 
     def test_a_processor_of_which_it_cannot_be_said(self) -> None:
         unknown = replace(SKYLAKE, cpu_id="CentaurHauls-7-B-0")
@@ -83,16 +83,21 @@ def with_image_variables(before: Record, variables: dict[str, str]) -> Record:
 class TestLibraries:
     def test_versions(self) -> None:
         newer = replace(GLIBC, version="2.41-12")
-        assert told(made(), made(libraries=(OPENBLAS, newer))) == {"glibc": ("2.36-9+deb12u14", "2.41-12")}
+        assert told(made(), made(libraries=(OPENBLAS, newer))) == {"library glibc": ("2.36-9+deb12u14", "2.41-12")}
 
     def test_another_library_by_the_same_name(self) -> None:
         places = [Library(name="libblas.so.3", version="", file=f"usr/lib/{one}") for one in ("blas/a", "openblas/b")]
         found = told(made(libraries=(places[0],)), made(libraries=(places[1],)))
-        assert found == {"libblas.so.3": ("usr/lib/blas/a", "usr/lib/openblas/b")}
+        assert found == {"library libblas.so.3": ("usr/lib/blas/a", "usr/lib/openblas/b")}
+
+    def test_a_library_with_the_name_of_something_else_hides_nothing(self) -> None:
+        liar = Library(name="command", version="the same", file="x")
+        before, after = made(libraries=(liar,)), replace(made(libraries=(liar,)), command=("rm", "-rf"))
+        assert "command" in told(before, after)
 
     def test_layers_that_could_not_be_read(self) -> None:
         found = told(made(libraries=None), made(libraries=(GLIBC,)))
-        assert found == {"numeric libraries": ("not known", "none"), "glibc": ("none", "2.36-9+deb12u14")}
+        assert found == {"libraries": ("not known", "none"), "library glibc": ("none", "2.36-9+deb12u14")}
 
 
 class TestThreads:
