@@ -37,7 +37,9 @@ def test_some_of_many() -> None:
 
 def test_nobody_counts_by_themselves() -> None:
     """A number straight before a noun in the plural says "1 steps" one day: ``counted`` is the place for it."""
-    loose = re.compile(r"\{len\([^{}]*\)\} (steps|jobs|images|results|products|inputs|files|runs|packets|layers|leaves)\b")
+    loose = re.compile(
+        r"\{len\([^{}]*\)\} (steps|jobs|images|results|products|inputs|files|runs|packets|layers|leaves)\b"
+    )
     found = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for path in sorted((ROOT / "preserve").rglob("*.py"))
