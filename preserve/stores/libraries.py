@@ -24,6 +24,7 @@ OVERLAP = 256  # bytes: no text that is looked for is longer
 MAX_HEADER = 1 << 20  # bytes of one member's headers: a name has 4096 at most
 MAX_SEARCHED = 1 << 28  # bytes of a file in which its version is looked for
 MAX_LINKS = 16  # of one path
+MOST = 200  # libraries, and kernels of one, that are listed
 ALIASES = ("libblas.so.3", "liblapack.so.3")  # what programs that were built for any BLAS ask for
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)+)$")  # of libopenblasp-r0.3.21.so
@@ -31,7 +32,7 @@ _SUFFIX = re.compile(r"\.so\.([\d.]+)$")  # of libblas.so.3.11.0
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _PREFIX = b"gotoblas_"  # of the tables of functions that an OpenBLAS for several processors has, one for each
-_KERNEL = re.compile(rb"[A-Z0-9_]+(?=\0)")
+_KERNEL = re.compile(rb"[A-Z0-9_]{1,32}(?=\0)")
 _LINKS = re.compile(r"lib(?:blas|lapack)\b[^/]*")
 _FOLDERS = re.compile(r"(?:[^/]+/)*(?:lib|lib64|[^/]+-linux-[^/]+)")  # where the loader looks
 
@@ -49,19 +50,19 @@ _KINDS = (
     _Kind(
         name="OpenBLAS",
         file=re.compile(r"lib(?:scipy_)?openblas.*\.so.*"),
-        inside=re.compile(rb"OpenBLAS (\d+\.\d+[\w.+-]*)(?=[ \0])"),
+        inside=re.compile(rb"OpenBLAS (\d+\.\d+[\w.+-]{0,60})(?=[ \0])"),
     ),
     _Kind(
         name="glibc",
         file=re.compile(r"libc\.so\.6|libc-2\.[\d.]+\.so"),
         inside=re.compile(
-            rb"GNU C Library \((?:[^()\0]* (\d[^() \0]*)\)|[^()\0]*\) stable release version (\d+\.\d+)\.)"
+            rb"GNU C Library \((?:[^()\0]* (\d[^() \0]{0,60})\)|[^()\0]*\) stable release version (\d+\.\d+)\.)"
         ),
     ),
     _Kind(
         name="musl",
         file=re.compile(r"ld-musl-.*\.so\.1|libc\.musl-.*\.so\.1"),
-        inside=re.compile(rb"\0(1\.\d+\.\d+[\w.-]*)\0"),
+        inside=re.compile(rb"\0(1\.\d+\.\d+[\w.-]{0,60})\0"),
     ),
     _Kind(name="BLIS", file=re.compile(r"libblis.*\.so.*")),
     _Kind(name="ATLAS", file=re.compile(r"lib[st]?atlas\.so.*")),
@@ -84,9 +85,9 @@ def numeric_libraries(layers: Iterable[Iterable[bytes]]) -> tuple[Library, ...] 
             _read_layer(tree, layer)
     except (zlib.error, tarfile.TarError):
         return None
-    aliases = [Library(name=name, version="", file=file) for name, file in tree.aliases()]
+    aliases = [Library(name=name, version="", file=_in_utf8(file)) for name, file in tree.aliases()]
     found = {library.file: library for library in tree.files.values()}
-    return tuple(sorted((*found.values(), *aliases), key=lambda one: (one.name, one.file)))
+    return tuple(sorted((*found.values(), *aliases), key=lambda one: (one.name, one.file))[:MOST])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +218,12 @@ def _library(kind: _Kind, path: str, stream: IO[bytes] | None) -> Library:
                 found = next(group for group in match.groups() if group).decode("ascii", "replace")
             kernels.update(_kernels(piece))
     version = found or (named[1] if named else "")
-    return Library(name=kind.name, version=version, file=path, kernels=tuple(sorted(kernels)))
+    return Library(name=kind.name, version=version, file=_in_utf8(path), kernels=tuple(sorted(kernels)[:MOST]))
+
+
+def _in_utf8(path: str) -> str:
+    """Give a path as a document can have it: names in an image may be any bytes."""
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def _kernels(piece: bytes) -> Iterator[str]:

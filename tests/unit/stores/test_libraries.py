@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from preserve.documents.record import Library
-from preserve.stores.libraries import MAX_HEADER, PIECE, numeric_libraries
+from preserve.stores.libraries import MAX_HEADER, MOST, PIECE, numeric_libraries
 
 TRIPLET = "usr/lib/x86_64-linux-gnu"
 GLIBC = b"\x7fELF...GNU C Library (Debian GLIBC 2.36-9+deb12u14) stable release version 2.36.\nCopyright"
@@ -98,6 +98,16 @@ class TestFinding:
     def test_a_hard_link_is_the_same_library(self) -> None:
         libraries = found({f"{TRIPLET}/libc.so.6": GLIBC, "srv/libc.so.6": f"={TRIPLET}/libc.so.6"})
         assert libraries == [("glibc", "2.36-9+deb12u14", f"{TRIPLET}/libc.so.6")]
+
+    def test_names_of_any_bytes(self) -> None:
+        """They come into a document."""
+        assert found({"caf\udce9/libopenblas.so": b""}) == [("OpenBLAS", "", "caf\\udce9/libopenblas.so")]
+
+    def test_more_than_anybody_has(self) -> None:
+        many: dict[str, bytes | str | None] = {f"{number}/libblis.so": b"" for number in range(MOST + 9)}
+        libraries = found(many)
+        assert libraries is not None
+        assert len(libraries) == MOST
 
     def test_nothing(self) -> None:
         assert found({"bin/sh": b"#!", "usr/share/libopenblas.txt": b"OpenBLAS 0.3.21 "}) == []
