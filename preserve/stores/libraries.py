@@ -25,6 +25,7 @@ MAX_HEADER = 1 << 20  # bytes of one member's headers: a name has 4096 at most
 MAX_SEARCHED = 1 << 28  # bytes of a file in which its version is looked for
 MAX_LINKS = 16  # of one path
 MOST = 200  # libraries, and kernels of one, that are listed
+MOST_KNOWN = 1000  # libraries and links that are kept in mind
 ALIASES = ("libblas.so.3", "liblapack.so.3")  # what programs that were built for any BLAS ask for
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)+)$")  # of libopenblasp-r0.3.21.so
@@ -97,10 +98,14 @@ class _Tree:
     files: dict[str, Library] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
 
+    def __len__(self) -> int:
+        return len(self.files) + len(self.links)
+
     def remove(self, path: str, *, children_only: bool = False) -> None:
-        """Forget a path and all below it."""
+        """Forget a path and all below it; an empty one is the root."""
+        below = f"{path}/" if path else ""
         for table in (self.files, self.links):
-            for known in [one for one in table if one.startswith(path + "/") or (one == path and not children_only)]:
+            for known in [one for one in table if one.startswith(below) or (one == path and not children_only)]:
                 table.pop(known)
 
     def aliases(self) -> Iterator[tuple[str, str]]:
@@ -180,6 +185,8 @@ def _take(tree: _Tree, above: _Tree, archive: tarfile.TarFile, member: tarfile.T
         return
     tree.remove(path)
     above.remove(path)
+    if len(tree) + len(above) >= MOST_KNOWN:
+        return
     if member.issym() and ("/" not in folder or _LINKS.match(name)):
         above.links[path] = member.linkname
     elif member.islnk():

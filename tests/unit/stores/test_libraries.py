@@ -121,6 +121,11 @@ class TestLayers:
         assert "glibc" not in [name for name, _, _ in libraries]
         assert ("OpenBLAS" in [name for name, _, _ in libraries]) == (whiteout == ".wh.libc.so.6")
 
+    def test_all_that_was_there(self) -> None:
+        assert found(DEBIAN, {".wh..wh..opq": b"", "lib/libc.so.6": GLIBC}) == [
+            ("glibc", OF_DEBIAN[3][1], "lib/libc.so.6")
+        ]
+
     def test_a_removed_folder(self) -> None:
         assert found(DEBIAN, {"usr/.wh.lib": b""}) == []
 
