@@ -74,7 +74,8 @@ def verify(arguments: argparse.Namespace) -> int:
     else:
         for finding in found.findings:
             print(safe(str(finding)))
-        print(safe(f"{arguments.archive}: {found.trust}; {found.completeness}"))
+        held = "" if found.completeness == "unknown" else f"; {found.completeness}"
+        print(safe(f"{arguments.archive}: {found.trust}{held}"))
         for path in found.left_out:
             print(safe(f"left out, known by digest and, if it is a result, by its fingerprint: {path}"))
         if found.intact and not choices.deep:
