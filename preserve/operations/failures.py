@@ -11,6 +11,7 @@ from preserve.documents.record import Record
 
 _PATH = re.compile(r"[\w.+=@/-]+")
 CANNOT_EXECUTE, NOT_FOUND = 126, 127  # what a shell ends with (POSIX, XCU 2.8.2)
+KILLED = 137  # 128 + SIGKILL: how Linux ends a process that wants more memory than there is
 _LIBRARY = re.compile(r"error while loading shared libraries: ([\w.+-]+)")
 # as ash, dash, bash, env, tini and our start in Apptainer say that a program is not there, or not for execution
 _PROGRAM = re.compile(
@@ -21,8 +22,8 @@ _PROGRAM = re.compile(
 
 def reasons_for_failure(root: Path, step: PlannedStep, record: Record, printed: Sequence[str]) -> tuple[str, ...]:
     """Give hints for a failed step of the analysis in ``root``; ``printed`` are the last lines of its output."""
-    found = (*_undeclared_files(root, step, printed), *_programs(step, record, printed), *_network(step, record))
-    return tuple(dict.fromkeys(found))
+    own = (*_programs(step, record, printed), *_killed(step, record), *_network(step, record))
+    return tuple(dict.fromkeys((*_undeclared_files(root, step, printed), *own)))
 
 
 def _undeclared_files(root: Path, step: PlannedStep, printed: Sequence[str]) -> Iterator[str]:
@@ -53,6 +54,17 @@ def _programs(step: PlannedStep, record: Record, printed: Sequence[str]) -> Iter
         yield f"{program} is there, but not the interpreter that its first line names; {look}"
     else:
         yield f"{program} is not in the image {step.image}, or not on its PATH; {look}"
+
+
+def _killed(step: PlannedStep, record: Record) -> Iterator[str]:
+    """The kernel's way with a process that wants more memory than it may have."""
+    if record.failure != f"exit code {KILLED}":  # and not interrupted or timed out
+        return
+    limit = step.resources.memory
+    if limit is None:
+        yield f"{step.name} was killed: most often this machine ran out of memory (dmesg tells)"
+    else:
+        yield f"{step.name} was killed: most often a step needs more than its resources give it: memory: {limit / 1e6:.0f} MB"
 
 
 def _network(step: PlannedStep, record: Record) -> Iterator[str]:

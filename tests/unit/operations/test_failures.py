@@ -105,9 +105,23 @@ def test_a_file_that_may_not_be_executed(tmp_path: Path, failed: tuple[PlannedSt
     assert said.startswith("data/a.txt may not be executed: chmod +x it")
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, 125, 128, 137])
+@pytest.mark.parametrize("code", [0, 1, 2, 125, 128, 143])
 def test_other_endings_say_nothing_of_programs(tmp_path: Path, failed: tuple[PlannedStep, Record], code: int) -> None:
     """A file that a program misses is its own affair."""
     step, record = failed
     lines = ["/bin/sh: root: not found", "cat: x: Permission denied"]
     assert reasons_for_failure(tmp_path, step, replace(record, exit_code=code), lines) == ()
+
+
+@pytest.mark.parametrize(("memory", "said"), [(None, "this machine ran out of memory"), (64_000_000, "memory: 64 MB")])
+def test_a_step_that_was_killed(
+    tmp_path: Path, failed: tuple[PlannedStep, Record], memory: int | None, said: str
+) -> None:
+    """Its own limit, if it has one, or the machine's."""
+    step, record = failed
+    step = replace(step, resources=replace(step.resources, memory=memory))
+    record = replace(record, exit_code=137, failure="exit code 137")
+    (hint,) = reasons_for_failure(tmp_path, step, record, [])
+    assert said in hint
+    for other in ("interrupted", "timed out after 60 s"):
+        assert reasons_for_failure(tmp_path, step, replace(record, failure=other), []) == ()
