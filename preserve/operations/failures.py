@@ -61,10 +61,10 @@ def _killed(step: PlannedStep, record: Record) -> Iterator[str]:
     if record.failure != f"exit code {KILLED}":  # and not interrupted or timed out
         return
     limit = step.resources.memory
-    if limit is None:
-        yield f"{step.name} was killed: most often this machine ran out of memory (dmesg tells)"
-    else:
-        yield f"{step.name} was killed: most often a step needs more than its resources give it: memory: {limit / 1e6:.0f} MB"
+    why = "this machine ran out of memory (dmesg tells)"
+    if limit is not None:
+        why = f"it needs more than its resources give it: memory: {limit / 1e6:.0f} MB"
+    yield f"{step.name} was killed: most often {why}"
 
 
 def _network(step: PlannedStep, record: Record) -> Iterator[str]:
