@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from preserve.documents.counted import some
 from preserve.documents.plan import Plan
 from preserve.documents.record import Record
 from preserve.errors import UserError
 from preserve.operations.folder import pin_of
 from preserve.operations.run_state import RunState
+
+NAMED = 20  # files that a hint names one by one
 
 
 def refuse_strangers(state: RunState, plan: Plan) -> None:
@@ -28,11 +33,16 @@ def refuse_strangers(state: RunState, plan: Plan) -> None:
     # a run killed before it wrote down what it placed: the file is what the records say
     strange = [path for path in strange if not _is_known_product(state, path)]
     if strange:
-        raise UserError(
-            f"{strange[0]} stands where a step puts its product, and no run of preserve made it"
-            + (f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""),
-            hint=f"move it away: mv {strange[0]} {strange[0]}.mine",
-        )
+        message, hint = in_the_way(strange)
+        raise UserError(message, hint=hint)
+
+
+def in_the_way(paths: Sequence[str]) -> tuple[str, str]:
+    """What to say, and to do, about files that stand in the way: the user's own, or left when .preserve/ was removed."""
+    verb, they, them = ("stands", "it is", "it") if len(paths) == 1 else ("stand", "they are", "them")
+    message = f"{some(paths, 1)} {verb} where a step puts its product, and no run of preserve made {them}"
+    remove = f"rm {shlex.join(paths)}" if len(paths) <= NAMED else f"remove {them}"
+    return message, f"move {them} away; or, if {they} of a run whose .preserve/ is gone: {remove}"
 
 
 def _is_known_product(state: RunState, path: str) -> bool:
