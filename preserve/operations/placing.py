@@ -38,7 +38,7 @@ def refuse_strangers(state: RunState, plan: Plan) -> None:
 
 
 def in_the_way(paths: Sequence[str]) -> tuple[str, str]:
-    """What to say, and to do, about files that stand in the way: the user's own, or left when .preserve/ was removed."""
+    """What to say and do about files in the way: the user's own, or left when .preserve/ was removed."""
     verb, they, them = ("stands", "it is", "it") if len(paths) == 1 else ("stand", "they are", "them")
     message = f"{some(paths, 1)} {verb} where a step puts its product, and no run of preserve made {them}"
     remove = f"rm {shlex.join(paths)}" if len(paths) <= NAMED else f"remove {them}"
