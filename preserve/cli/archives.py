@@ -76,8 +76,8 @@ def verify(arguments: argparse.Namespace) -> int:
             print(safe(str(finding)))
         held = "" if found.completeness == "unknown" else f"; {found.completeness}"
         print(safe(f"{arguments.archive}: {found.trust}{held}"))
-        for path in found.left_out:
-            print(safe(f"left out, known by digest and, if it is a result, by its fingerprint: {path}"))
+        if found.left_out:
+            print(safe(f"left out, results known by their fingerprints: {some(found.left_out, 8)}"))
         if found.intact and not choices.deep:
             print("not looked into: what the layers of images unpack to, the code's history (--deep does)")
         print(f"archive id: {found.archive_id or 'none'}")

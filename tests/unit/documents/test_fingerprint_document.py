@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_archive import artifact, contents
 
 from preserve.digest import Digest
+from preserve.documents.archive import contents_of, name_fault
 from preserve.documents.fingerprint import (
     MAX_BYTES,
     MOST_WORDS,
@@ -208,3 +210,17 @@ class TestThePage:
         assert f"up to {WHOLE_TEXT} characters" in self.TEXT
         assert f"at most {MAX_BYTES >> 20} MiB" in self.TEXT
         assert f"more than {MOST_WORDS} characters" in self.TEXT
+
+
+def test_no_fingerprint_s_name_is_also_a_folder_s() -> None:
+    small = contents()
+    paths = ("results/mass.json", "results/plots/a", "results/plots/a.json/b", "results/plots/A.JSON")
+    made = replace(small.records["fit"], products=tuple(artifact(path, path.encode()) for path in paths))
+    records = {**small.records, "fit": made}
+    names = contents_of(small.plan, small.lock, records, agent="x").fingerprints
+    assert names.keys() == set(paths)
+    assert names["results/mass.json"] == "data/fingerprints/results/mass.json.json"
+    assert all(name_fault(name) is None for name in names.values())
+    folded = [name.casefold() for name in names.values()]
+    assert len(set(folded)) == len(paths)
+    assert not [one for one in folded for other in folded if other.startswith(one + "/")]
