@@ -217,7 +217,7 @@ def _fingerprints(folder: Folder, contents: Contents, store: ObjectStore) -> Sou
     Raises:
         UserError: a result is left out, and there is neither its fingerprint nor its bytes to take it of.
     """
-    take_fingerprints(folder, contents.plan, contents.records.values(), store)
+    take_fingerprints(folder, contents.plan, contents.records.values(), store, look=True)
     found: Sources = {}
     for path, name in contents.fingerprints.items():
         known = find_fingerprint(folder, path, contents.pins[path])

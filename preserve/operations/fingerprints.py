@@ -27,13 +27,15 @@ def take_fingerprints(
     store: ObjectStore,
     *,
     say: Callable[[str], None] = lambda text: None,
+    look: bool = False,
 ) -> tuple[str, ...]:
     """Take the fingerprints of results in the store that have none yet; gives notes for the user.
 
-    Results may hold anything: another process reads them, and is only started if something has to be read.
+    Results may hold anything: another process reads them, and is only started if something has to be read. ``look``
+    into fingerprints that are there: a damaged one is taken again.
     """
     products = [product for record in records for product in record.products if is_result(plan, product.path)]
-    missing = [product for product in products if not _is_taken(folder, product.path, pin_of(product))]
+    missing = [product for product in products if not _is_taken(folder, product.path, pin_of(product), look)]
     missing = [product for product in missing if store.holds(pin_of(product))]
     if (size := sum(product.size for product in missing)) > LARGE:
         say(f"reading {counted(len(missing), 'result')} for their fingerprints ({size / 1e9:.1f} GB)")
@@ -79,10 +81,10 @@ def _places(folder: Folder, path: str, pin: FilePin) -> tuple[Path, Path]:
     return top / f"{stem}.json", top / f"{stem}.unread.json"
 
 
-def _is_taken(folder: Folder, path: str, pin: FilePin) -> bool:
+def _is_taken(folder: Folder, path: str, pin: FilePin, look: bool) -> bool:
     """Whether there is a fingerprint that cannot be bettered by now."""
     complete, unread = _places(folder, path, pin)
-    if complete.exists():
+    if complete.exists() and (not look or _read(complete, pin) is not None):
         return True
     if not unread.exists():
         return False
@@ -92,13 +94,13 @@ def _is_taken(folder: Folder, path: str, pin: FilePin) -> bool:
 
 def _taken(path: str, pin: FilePin, file: Path) -> Fingerprint:
     from preserve.comparators import trial  # noqa: PLC0415  (a run without results has no need of it)
-    from preserve.comparators.leaves import Limits, TooMuch, Unreadable  # noqa: PLC0415
+    from preserve.comparators.leaves import Limits, MissingExtra, TooMuch, Unreadable  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="preserve-fingerprint-") as scratch:
         link = Path(scratch) / Path(path).name  # readers go by names
         link.symlink_to(file.absolute())
         try:
             return read_fingerprint(trial.fingerprint(path, link, pin, Limits()), "its fingerprint")
-        except (TooMuch, Unreadable, PreserveError) as error:
+        except (TooMuch, Unreadable, MissingExtra, PreserveError) as error:
             why = str(error).encode("utf-8", "backslashreplace").decode()[:MOST_WORDS]
             return Fingerprint(sha256=pin.sha256, size=pin.size, reader="bytes", obstacle=why)

@@ -56,11 +56,12 @@ class Analysis:
         store = self.folder.store(self.folder.hashes())
         return store.take(file)
 
-    def take(self, *products: tuple[str, FilePin], of: Plan | None = None) -> tuple[str, ...]:
+    def take(self, *products: tuple[str, FilePin], of: Plan | None = None, look: bool = False) -> tuple[str, ...]:
         """Take what is missing of a run that made these products."""
         made = tuple(Artifact(path=path, sha256=pin.sha256, size=pin.size) for path, pin in products)
         one: Record = replace(record(STEPS[-1], 3, ()), products=made)
-        return take_fingerprints(self.folder, of or plan(), [one], self.folder.store(self.folder.hashes()))
+        store = self.folder.store(self.folder.hashes())
+        return take_fingerprints(self.folder, of or plan(), [one], store, look=look)
 
 
 @pytest.fixture
@@ -161,6 +162,20 @@ def test_a_damaged_one_is_taken_again(analysis: Analysis) -> None:
     assert find_fingerprint(analysis.folder, RESULT, pin) is None
     analysis.take((RESULT, pin))
     assert find_fingerprint(analysis.folder, RESULT, pin) is not None
+
+
+def test_archive_looks_into_those_that_are_there(analysis: Analysis) -> None:
+    pin = analysis.product()
+    analysis.take((RESULT, pin))
+    [place] = (analysis.folder.state / "fingerprints").rglob("*.json")
+    whole = place.read_bytes()
+    place.write_bytes(whole[:-5])
+    analysis.take((RESULT, pin))
+    assert place.read_bytes() == whole[:-5]
+    analysis.take((RESULT, pin), look=True)
+    assert place.read_bytes() == whole
+    analysis.take((RESULT, pin), look=True)
+    assert analysis.asked == [RESULT, RESULT]
 
 
 def test_names_decide_how_a_content_is_read(analysis: Analysis) -> None:
