@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Self
 
 from preserve.errors import MachineError
 
+WAKING = 200  # milliseconds
 _PROGRAM = Path(__file__).with_name("snakemake_process.py")
 
 
@@ -124,8 +126,8 @@ class _Process:
 
     def listen(self, start: Callable[[int], object]) -> str:
         """Start the jobs that Snakemake names until it is done; give what went wrong with it, or nothing."""
-        with contextlib.suppress(ConnectionResetError), self._socket.makefile("rb") as lines:
-            for line in lines:  # signal handlers run between the lines
+        with contextlib.suppress(ConnectionResetError):
+            for line in self._lines():
                 what, value = json.loads(line)
                 if what == "end":
                     return str(value)
@@ -133,6 +135,24 @@ class _Process:
         ended = f"its process ended by itself (exit code {self._process.wait()})"
         self._printed.seek(0)
         return "\n".join([ended, *self._printed.read().decode(errors="replace").splitlines()[-5:]])
+
+    def _lines(self) -> Iterator[bytes]:
+        """Yield what it says, line by line; handlers of signals run meanwhile, not later than ``WAKING`` after them.
+
+        A plain wait would miss some: of several signals at once (a second Ctrl-C, a window that is closed) the kernel
+        gives one to another thread, which takes them all and only notes them, while this one, whose part it is to run
+        the handlers, sleeps on.
+        """
+        poller, begun = select.poll(), b""
+        poller.register(self._socket, select.POLLIN)
+        while True:
+            if not poller.poll(WAKING):
+                continue
+            data = self._socket.recv(1 << 16)
+            if not data:
+                return
+            *lines, begun = (begun + data).split(b"\n")
+            yield from lines
 
     def end(self) -> None:
         """End it, whatever it does."""
