@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,6 +111,7 @@ def test_a_signal_that_another_thread_took_is_heard(tmp_path: Path) -> None:
     heard = threading.Event()
 
     def execute(_: str) -> bool:
+        time.sleep(0.5)  # by now the main thread waits
         signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
         return heard.wait(10)
 
