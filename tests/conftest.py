@@ -85,6 +85,12 @@ def engine(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture
+def docker_address(request: pytest.FixtureRequest, engine: str) -> str:
+    """Where a Docker engine answers, if ``engine`` is that one; else nobody does."""
+    return str(request.getfixturevalue("docker_host")) if engine == "docker" else "unix:///nowhere"
+
+
 @pytest.fixture(scope="session")
 def apptainer() -> str:
     """Path of the Apptainer (or Singularity) program."""

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -95,6 +96,24 @@ class Analysis:
     def products(self, *names: str) -> dict[str, str]:
         """Digests of the files as they lie in the folder."""
         return {name: f"sha256:{sha256((self.root / name).read_bytes()).hexdigest()}" for name in names}
+
+
+def lock_analysis(root: Path, layout: Path, files: Mapping[str, str]) -> Path:
+    """Write an analysis whose image ``oci:image`` lies beside it, commit it and lock it."""
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    shutil.copytree(layout, root / "image")
+    commit(root)
+    done = Analysis(root=root, engine="none", environment={"PATH": PATH, "HOME": str(root)})("lock")
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+def own_copy(template: Path, root: Path, engine: str, docker_host: str) -> Analysis:
+    """Copy an analysis to ``root``, to be run with ``engine``."""
+    shutil.copytree(template, root, symlinks=True)
+    return Analysis(root=root, engine=engine, environment={"PATH": PATH, "HOME": str(root), "DOCKER_HOST": docker_host})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
-from conftest import ENGINES, TinyImage
-from sessions import LONG, SECONDS, Analysis, Napping, command_lines, commit, wait_until
+from conftest import TinyImage
+from sessions import LONG, SECONDS, Analysis, Napping, command_lines, lock_analysis, own_copy, wait_until
 from terminal import CTRL_C, CTRL_D, Terminal, at_terminal
 
 STEPS = f"""\
@@ -39,27 +37,14 @@ PROMPT = "look@number=2:/work$ "
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory, tiny_image: TinyImage) -> Path:
     """The analysis, committed and locked."""
-    root = tmp_path_factory.mktemp("terminal") / "analysis"
-    (root / "code").mkdir(parents=True)
-    (root / "code" / "list.txt").write_text("a list\n")
-    (root / "code" / "unread.txt").write_text("not for the step\n")
-    (root / "preserve.yaml").write_text(STEPS)
-    shutil.copytree(tiny_image.layout, root / "image")
-    commit(root)
-    done = Analysis(root=root, engine="none", environment={"PATH": os.environ["PATH"], "HOME": str(root)})("lock")
-    assert done.returncode == 0, done.stderr
-    return root
+    files = {"preserve.yaml": STEPS, "code/list.txt": "a list\n", "code/unread.txt": "not for the step\n"}
+    return lock_analysis(tmp_path_factory.mktemp("terminal") / "analysis", tiny_image.layout, files)
 
 
-@pytest.fixture(params=ENGINES)
-def analysis(request: pytest.FixtureRequest, locked: Path, tmp_path: Path) -> Analysis:
+@pytest.fixture
+def analysis(engine: str, docker_address: str, locked: Path, tmp_path: Path) -> Analysis:
     """A copy of one's own, on each engine, its first step done."""
-    host = request.getfixturevalue("docker_host") if request.param == "docker" else "unix:///nowhere"
-    if request.param == "apptainer":
-        request.getfixturevalue("apptainer")
-    root = shutil.copytree(locked, tmp_path / "analysis", symlinks=True)
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DOCKER_HOST": host}
-    made = Analysis(root=root, engine=request.param, environment=environment)
+    made = own_copy(locked, tmp_path / "analysis", engine, docker_address)
     made.run("--step", "first")
     return made
 

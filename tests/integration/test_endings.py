@@ -18,8 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ENGINES, PATH, SCRIPTS, AsUser, TinyImage
-from sessions import LONG, PATIENCE, SECONDS, Analysis, Napping, command_lines, commit, napping, wait_until
+from conftest import ENGINES, SCRIPTS, AsUser, TinyImage
+from sessions import (
+    LONG,
+    PATIENCE,
+    SECONDS,
+    Analysis,
+    Napping,
+    command_lines,
+    lock_analysis,
+    napping,
+    own_copy,
+    wait_until,
+)
 
 STEPS = (
     """\
@@ -64,29 +75,13 @@ PIECES = {f"piece@number={number}" for number in (1, 2, 3)}
 def template(tmp_path_factory: pytest.TempPathFactory, tiny_image: TinyImage) -> Path:
     """The analysis, committed and locked."""
     root = tmp_path_factory.mktemp("endings") / "template"
-    root.mkdir()
-    (root / "preserve.yaml").write_text(STEPS)
-    shutil.copytree(tiny_image.layout, root / "image")
-    commit(root)
-    done = Analysis(root=root, engine="none", environment={"PATH": PATH, "HOME": str(root)})("lock")
-    assert done.returncode == 0, done.stderr
-    return root
+    return lock_analysis(root, tiny_image.layout, {"preserve.yaml": STEPS})
 
 
-@pytest.fixture(params=ENGINES)
-def chain(request: pytest.FixtureRequest, template: Path, tmp_path: Path) -> Analysis:
+@pytest.fixture
+def chain(engine: str, docker_address: str, template: Path, tmp_path: Path) -> Analysis:
     """The analysis on each engine."""
-    name: str = request.param
-    host = request.getfixturevalue("docker_host") if name == "docker" else f"unix://{tmp_path}/none"
-    if name == "apptainer":
-        request.getfixturevalue("apptainer")
-    return copy(template, tmp_path / "chain", name, host)
-
-
-def copy(template: Path, root: Path, engine: str, docker_host: str) -> Analysis:
-    """An analysis of one's own."""
-    shutil.copytree(template, root, symlinks=True)
-    return Analysis(root=root, engine=engine, environment={"PATH": PATH, "HOME": str(root), "DOCKER_HOST": docker_host})
+    return own_copy(template, tmp_path / "chain", engine, docker_address)
 
 
 @pytest.fixture
@@ -212,7 +207,7 @@ class TestOneRunAtATime:
         assert_goes_on(asleep.analysis)
 
 
-@pytest.mark.parametrize("chain", ENGINES[1:], indirect=True)  # no engine knows of other steps
+@pytest.mark.parametrize("engine", ENGINES[1:], indirect=True)  # no engine knows of other steps
 class TestKeepGoing:
     def test_without_it_nothing_new_is_started(self, chain: Analysis) -> None:
         failed = chain("run", "-j", "2", "--step", "broken", "--step", "piece")
@@ -276,7 +271,7 @@ def daemon() -> Iterator[Daemon]:
 @pytest.fixture
 def asleep_there(daemon: Daemon, template: Path, tmp_path: Path) -> Iterator[Napping]:
     """A run in the middle of its long step, on that engine."""
-    with napping(copy(template, tmp_path / "chain", "docker", daemon.host)) as found:
+    with napping(own_copy(template, tmp_path / "chain", "docker", daemon.host)) as found:
         yield found
 
 
@@ -311,7 +306,7 @@ class TestApptainer:
     def test_a_sif_gives_the_same_products_as_a_folder(self, apptainer: str, template: Path, tmp_path: Path) -> None:
         products = {}
         for form in ("folder", "sif"):
-            analysis = copy(template, tmp_path / form, "apptainer", "")
+            analysis = own_copy(template, tmp_path / form, "apptainer", "")
             options = ("--sif",) if form == "sif" else ()
             products[form] = analysis.run("--step", "nap", *options)["products"]
             made = list((analysis.root / ".preserve" / "images" / "apptainer").rglob("*.sif"))
@@ -325,7 +320,7 @@ class TestApptainer:
     ) -> None:
         with tempfile.TemporaryDirectory(dir=as_user.home) as folder:
             root = Path(folder)
-            analysis = copy(template, root / "chain", "apptainer", "")
+            analysis = own_copy(template, root / "chain", "apptainer", "")
             (analysis.root / "preserve.lock").unlink()
             shutil.rmtree(analysis.root / ".preserve")
             as_user.give(root)
@@ -361,7 +356,7 @@ def deaf(way: str) -> Iterator[tuple[int, Callable[[], None]]]:
         close(reading)
 
 
-@pytest.mark.parametrize("chain", ENGINES[1:], indirect=True)
+@pytest.mark.parametrize("engine", ENGINES[1:], indirect=True)
 @pytest.mark.parametrize("way", ["terminal", "pipe"])
 class TestNobodyListens:
     @pytest.mark.parametrize(("number", "expected"), [(signal.SIGHUP, 130), (None, 0)], ids=["hung up", "left alone"])

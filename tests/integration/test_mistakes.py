@@ -8,8 +8,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import ENGINES, TinyImage
-from sessions import LONG, Analysis, commit, finished, napping
+from conftest import TinyImage
+from sessions import LONG, Analysis, finished, lock_analysis, napping, own_copy
 
 STEPS = f"""\
 format: 1
@@ -72,26 +72,14 @@ steps:
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory, tiny_image: TinyImage) -> Path:
     """The analysis, committed and locked."""
-    root = tmp_path_factory.mktemp("mistakes") / "analysis"
-    (root / "code").mkdir(parents=True)
-    (root / "code" / "closed.sh").write_text("#!/bin/sh\necho never\n")
-    (root / "preserve.yaml").write_text(STEPS)
-    shutil.copytree(tiny_image.layout, root / "image")
-    commit(root)
-    done = Analysis(root=root, engine="none", environment={"PATH": os.environ["PATH"], "HOME": str(root)})("lock")
-    assert done.returncode == 0, done.stderr
-    return root
+    files = {"preserve.yaml": STEPS, "code/closed.sh": "#!/bin/sh\necho never\n"}
+    return lock_analysis(tmp_path_factory.mktemp("mistakes") / "analysis", tiny_image.layout, files)
 
 
-@pytest.fixture(params=ENGINES)
-def analysis(request: pytest.FixtureRequest, locked: Path, tmp_path: Path) -> Analysis:
+@pytest.fixture
+def analysis(engine: str, docker_address: str, locked: Path, tmp_path: Path) -> Analysis:
     """A copy of one's own, on each engine."""
-    host = request.getfixturevalue("docker_host") if request.param == "docker" else "unix:///nowhere"
-    if request.param == "apptainer":
-        request.getfixturevalue("apptainer")
-    root = shutil.copytree(locked, tmp_path / "analysis", symlinks=True)
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DOCKER_HOST": host}
-    return Analysis(root=root, engine=request.param, environment=environment)
+    return own_copy(locked, tmp_path / "analysis", engine, docker_address)
 
 
 def failing(analysis: Analysis, step: str) -> str:
