@@ -1,6 +1,7 @@
-"""Import Snakemake without the database toolkit that takes more than half of its time.
+"""Import Snakemake without two libraries that take two thirds of the time until it runs jobs, and are of no use here.
 
-The toolkit serves a way of keeping records of jobs that is not chosen here (snakemake_process.py asks for none at all).
+A database toolkit serves a way of keeping records of jobs that is not chosen (snakemake_process.py asks for none at
+all); a library for files on the web splits the address of the one Snakefile, which is a path.
 Measured, and what it may cost: docs/decisions/0009-snakemake-in-a-process-beside.md.
 """
 
@@ -9,18 +10,30 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
-from types import ModuleType
-from typing import Any
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import IO, Any
 
 
 def _nothing(*_: object, **__: object) -> None:
     """Stand in for what describes a column of a table."""
 
 
+def _local(path: str) -> SimpleNamespace:
+    """Stand in for what splits an address."""
+    return SimpleNamespace(scheme="file", uri_path=path)
+
+
+def _open(path: str, mode: str, *, encoding: str | None, **_: object) -> IO[Any]:
+    """Stand in for what opens an address, with a way to decompress that no path here asks for."""
+    return Path(path).open(mode, encoding=encoding)
+
+
 STAND_INS: Mapping[str, Mapping[str, Any]] = {
     "sqlalchemy": {"Column": _nothing, "JSON": None},
     "sqlmodel": {"SQLModel": object, "Field": _nothing},
     "snakemake.persistence.db": {"DbPersistence": None},
+    "smart_open": {"parse_uri": _local, "open": _open},
 }
 
 
