@@ -24,7 +24,8 @@ def _text(value: Any, line: str) -> str:
         return encode_basestring(value)
     inner = line + "  "
     if isinstance(value, list | tuple):
-        return f"[{inner}{f',{inner}'.join([_text(one, inner) for one in value])}{line}]" if value else "[]"
+        texts = [encode_basestring(one) if type(one) is str else _text(one, inner) for one in value]
+        return f"[{inner}{f',{inner}'.join(texts)}{line}]" if texts else "[]"
     if value is None or isinstance(value, bool | int | float):
         return json.dumps(value, allow_nan=False)
     content = value if isinstance(value, dict) else members(value)

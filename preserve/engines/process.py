@@ -15,7 +15,7 @@ from preserve.engines.network import NetworkCounter, first_child
 from preserve.interfaces import Execution, RunRequest
 
 _SETTING_UP = 20.0  # milliseconds in which no engine has its container's first process yet
-_LOOK = 6.0  # milliseconds between looks for it then: it may not live long
+_LOOK = 8.0  # milliseconds between looks for it then: it may not live long
 
 
 class ContainerProcess:

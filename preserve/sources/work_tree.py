@@ -50,6 +50,8 @@ def read_sources(folder: Path, *, not_code: Collection[str] = ()) -> Sources:
     Raises:
         MachineError: git is not installed or refuses the repository.
     """
+    if _around(folder) is None:
+        return _without_git(folder, not_code)
     try:
         import git  # noqa: PLC0415  (a tenth of a second)
     except ImportError as error:
@@ -57,8 +59,7 @@ def read_sources(folder: Path, *, not_code: Collection[str] = ()) -> Sources:
     try:
         repository = _repository_of(folder)
     except (git.InvalidGitRepositoryError, git.NoSuchPathError):
-        code = (path for path in _all_files(folder) if not _covers(not_code, path))
-        return Sources(tracked=frozenset(code), pin=None, epoch=0, changed=())
+        return _without_git(folder, not_code)
     try:
         with repository:
             return _look(repository, folder, not_code)
@@ -161,6 +162,12 @@ def _opened(folder: Path) -> Iterator[Repo]:
         raise MachineError(f"git refuses {folder}: {error}", hint="see: git status; git fsck") from error
 
 
+def _around(folder: Path) -> Path | None:
+    """Give the nearest folder, from ``folder`` upward, that has a ``.git``."""
+    here = folder.resolve()
+    return next((one for one in (here, *here.parents) if os.path.lexists(one / ".git")), None)
+
+
 def _repository_of(folder: Path) -> Repo:
     """Give the repository around ``folder``, whose top has a ``.git``.
 
@@ -172,8 +179,7 @@ def _repository_of(folder: Path) -> Repo:
     """
     import git  # noqa: PLC0415
 
-    here = folder.resolve()
-    top = next((one for one in (here, *here.parents) if os.path.lexists(one / ".git")), None)
+    top = _around(folder)
     if top is None:
         raise git.InvalidGitRepositoryError(str(folder))
     repository = git.Repo(top)
@@ -261,6 +267,11 @@ def _ours(path: str, tracked: Collection[str], not_code: Collection[str]) -> boo
 def _covers(paths: Collection[str], path: str) -> bool:
     """Whether ``path`` is one of ``paths`` or lies in a folder (trailing ``/``) of them."""
     return path in paths or any(p.endswith("/") and path.startswith(p) for p in paths)
+
+
+def _without_git(folder: Path, not_code: Collection[str]) -> Sources:
+    code = (path for path in _all_files(folder) if not _covers(not_code, path))
+    return Sources(tracked=frozenset(code), pin=None, epoch=0, changed=())
 
 
 def _all_files(folder: Path) -> list[str]:
