@@ -49,16 +49,23 @@ def preserve(*arguments: str) -> str:
 
 
 def floor_command(engine: str, folder: Path, out: Path) -> list[str]:
-    """One bare container with the isolation of a step."""
+    """One bare container with the isolation of a step (docs/reference/isolation.md), as one would write it by hand."""
     touch = ["/bin/busybox", "touch", "/work/x"]
     if engine == "docker":
         lock = json.loads((folder / "preserve.lock").read_text())
-        hard = "--rm --pull never --network none --read-only --tmpfs /tmp --cap-drop ALL --init --hostname preserve"
+        hard = (
+            "--rm --pull never --network none --dns 192.0.2.1 --ipc private --shm-size 1g --read-only --tmpfs /tmp "
+            "--cap-drop ALL --init --hostname preserve --log-driver none --pids-limit 4096 --cpu-period 100000 "
+            "--cpu-quota 100000 --ulimit core=0:0 --ulimit nofile=1024:4096"
+        )
         limits = ["--security-opt", "no-new-privileges", "--user", f"{os.getuid()}:{os.getgid()}"]
         mount = ["--mount", f"type=bind,source={out},target=/work", "--workdir", "/work"]
         return ["docker", "run", *hard.split(), *limits, *mount, lock["images"]["tiny"]["config_digest"], *touch]
     image = next((folder / ".preserve/images/apptainer/images").glob("*-folder")) / "image"
-    hard = "--containall --no-home --cleanenv --net --network none --no-privs --uts --hostname preserve --pwd /work"
+    hard = (
+        "--containall --no-home --cleanenv --no-eval --net --network none --no-mount bind-paths --no-privs --uts "
+        "--hostname preserve --pwd /work"
+    )
     return [
         "apptainer",
         "-q",
