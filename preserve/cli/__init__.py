@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_command(arguments: Namespace) -> int:
     from preserve.scheduler.chain import Scheduler  # noqa: PLC0415
 
-    with Scheduler() as scheduler:
+    with Scheduler(os.environ) as scheduler:
         if arguments.command == "run" and not arguments.dry_run:
             scheduler.prepare()  # Snakemake is imported at the same time as what is ours
         from preserve.cli import commands  # noqa: PLC0415

@@ -251,7 +251,10 @@ class DockerEngine:
             stderr.write(f"preserve: killed: over its memory limit of {request.resources.memory} bytes\n".encode())
 
     def _kill(self, name: str) -> None:
-        with contextlib.suppress(APIError):  # not yet started, or already gone
+        # not yet started, already gone, or the daemon is: whoever waits for the container finds out
+        with contextlib.suppress(
+            DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError
+        ):
             self._connection().kill(name)
 
     def _configuration(self, client: APIClient, request: RunRequest, image: _Loaded) -> dict[str, Any]:

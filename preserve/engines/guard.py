@@ -50,7 +50,7 @@ def _spawn(reading: int, arguments: tuple[str, ...]) -> int:
     return os.posix_spawn(
         sys.executable,
         (sys.executable, "-I", "-S", str(_SCRIPT), *arguments),
-        {},
+        {"LD_LIBRARY_PATH": f"{sys.base_prefix}/lib"},  # where an interpreter in a place of its own has its library
         file_actions=[(os.POSIX_SPAWN_DUP2, reading, 0), *quiet],
         setsid=True,
     )

@@ -107,7 +107,7 @@ def replay(
         _refuse_left_out(opened.contents, situation.plan, choices, chosen)
         folder = stack.enter_context(_working_folder(choices.keep))
         stack.enter_context(folder.held())
-        scheduler = stack.enter_context(Scheduler())
+        scheduler = stack.enter_context(Scheduler(settings.environment))
         scheduler.prepare()
         _lay_out(opened, folder, situation, settings, choices, progress)
         state = RunState.at_start(folder, situation, folder.hashes())

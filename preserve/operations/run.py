@@ -16,7 +16,7 @@ from preserve.documents import jsonform
 from preserve.documents.plan import Plan, PlannedStep, as_written
 from preserve.documents.record import Artifact, EngineUsed, Record
 from preserve.documents.workflow import Value
-from preserve.errors import Interrupted, StepFailed, UserError
+from preserve.errors import Interrupted, MachineError, StepFailed, UserError
 from preserve.interfaces import Engine, LastingEngine, Progress
 from preserve.operations.failures import reasons_for_failure
 from preserve.operations.fingerprints import take_fingerprints
@@ -160,17 +160,22 @@ def _execute(
         _announce(state, todo)
         for line in _too_wide(todo, options.jobs):
             say(line)
-        interruption.end_containers_of(engine, state)
+        interruption.end(engine, scheduler, state)
         by_id = {step.id: step for step in todo}
-        scheduler.run(
-            _jobs(todo),
-            execute=lambda name: _one(state, context, by_id[name], options, progress),
-            cores=options.jobs,
-            folder=context.run / "scheduler",
-            keep_going=options.keep_going,
-        )
-    for name in ("scheduler", "work"):
-        shutil.rmtree(context.run / name, ignore_errors=True)
+        try:
+            scheduler.run(
+                _jobs(todo),
+                execute=lambda name: _one(state, context, by_id[name], options, progress),
+                cores=options.jobs,
+                folder=context.run / "scheduler",
+                keep_going=options.keep_going,
+            )
+        except MachineError:
+            if not state.stopping:  # then it is of what was ended
+                raise
+        finally:
+            for name in ("scheduler", "work"):
+                shutil.rmtree(context.run / name, ignore_errors=True)
     if state.stopping:
         raise Interrupted("interrupted; the containers are gone", hint=GO_ON)
     if state.failures:
@@ -300,26 +305,29 @@ class _Interruption:
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
-        self._engine: Engine | None = None
-        self._state: RunState | None = None
+        self._running: tuple[Engine, Scheduler, RunState] | None = None
 
     def __enter__(self) -> Self:
-        self._before = [signal.signal(number, self._stop) for number in self.SIGNALS]
+        # one that is ignored stays so: nohup
+        numbers = [number for number in self.SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._stop) for number in numbers}
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in zip(self.SIGNALS, self._before, strict=True):
+        for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def end_containers_of(self, engine: Engine, state: RunState) -> None:
-        """From now on stop ``engine`` and tell ``state``: the main thread waits for the scheduler's."""
-        self._engine, self._state = engine, state
+    def end(self, engine: Engine, scheduler: Scheduler, state: RunState) -> None:
+        """From now on stop these, and tell ``state``: the main thread waits for them."""
+        self._running = engine, scheduler, state
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self._engine is None or self._state is None:
+        if self._running is None:
             raise Interrupted("interrupted before the first step", hint=GO_ON)
-        self._state.stopping = True
-        self._engine.stop()
+        engine, scheduler, state = self._running
+        state.stopping = True
+        engine.stop()
+        scheduler.stop()
 
 
 def _failed(state: RunState, run_folder: Path) -> StepFailed:

@@ -17,7 +17,7 @@ from preserve.stores.objects import ObjectStore
 
 @dataclass(slots=True)
 class RunState:
-    """What is known while a run goes on; changed only under ``lock``.
+    """What is known while a run goes on; what several steps look at is changed only under ``lock``.
 
     ``documents`` are the bytes of preserve.yaml and preserve.lock; ``pins`` are those of the files in the folder that
     steps start from, ``known`` those and the products', by path; ``placed`` maps a product's path to the digest that

@@ -1,6 +1,6 @@
 """Run jobs in the order of their dependencies, as many at a time as there are cores, by Snakemake in a process beside.
 
-Jobs run in threads of this process; Snakemake says over a pipe which may start and is told which have ended
+Jobs run in threads of this process; Snakemake says over a socket which may start and is told which have ended
 (snakemake_process.py). Why it has a process to itself: docs/decisions/0009-snakemake-in-a-process-beside.md.
 """
 
@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -24,6 +24,7 @@ from typing import Self
 from preserve.errors import MachineError
 
 WAKING = 200  # milliseconds
+LOADER = ("LD_LIBRARY_PATH",)  # without it an interpreter of an experiment's software stack does not start
 _PROGRAM = Path(__file__).with_name("snakemake_process.py")
 
 
@@ -38,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What Snakemake is asked for: the file of jobs (chain.smk), how many, cores, a folder of its own."""
+    """What Snakemake is asked for: the file of jobs (as chain.smk reads it), how many, cores, a folder of its own."""
 
     jobs: str
     count: int
@@ -50,10 +51,12 @@ class Request:
 class Scheduler:
     """Snakemake in a process of its own, good for one ``run``.
 
-    Use as a context manager: the process ends with the block, and by itself when this process dies.
+    Use as a context manager: the process ends with the block, and by itself when this process dies. ``environment``
+    are the caller's variables; it gets of them what the interpreter needs to start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
         self._process: _Process | None = None
 
     def __enter__(self) -> Self:
@@ -65,7 +68,12 @@ class Scheduler:
 
     def prepare(self) -> None:
         """Have Snakemake imported (half a second) while the caller does other things."""
-        self._process = self._process or _Process()
+        self._process = self._process or _Process(self._environment)
+
+    def stop(self) -> None:
+        """Have nothing more started: ``run`` waits for the jobs that run, and raises; safe in a signal handler."""
+        if self._process is not None:
+            self._process.kill()
 
     def run(
         self,
@@ -90,51 +98,57 @@ class Scheduler:
         request = Request(
             jobs=str(folder / "jobs.json"), count=len(jobs), cores=cores, folder=str(folder), keep_going=keep_going
         )
-        self._process = process = self._process or _Process()
+        self._process = process = self._process or _Process(self._environment)
         calls = _Calls(names=tuple(job.name for job in jobs), execute=execute, tell=process.tell)
         process.tell(asdict(request))
         with ThreadPoolExecutor(cores, thread_name_prefix="step") as pool:
-            said = process.listen(lambda number: pool.submit(calls.run, number))
+            futures: list[Future[None]] = []
+            said, died = process.listen(lambda number: futures.append(pool.submit(calls.run, number)))
+            while wait(futures, timeout=WAKING / 1000).not_done:
+                pass  # handlers of signals run between the waits
         if calls.error is not None:
             raise calls.error
         # a failed job ends in a failure of Snakemake's as well, which says nothing that is not known better here
-        if said and not calls.failed:
+        if said and (not calls.failed or (died and keep_going)):
             raise MachineError(f"Snakemake failed: {said}", hint="run the same command again to go on")
 
 
 class _Process:
     """Snakemake's process, and the line to it."""
 
-    def __init__(self) -> None:
-        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (closed in ``end``)
-        self._socket, theirs = socket.socketpair()
-        with theirs:
-            # isolated: nothing of the caller's environment or folder has a say in what is imported
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-X", "utf8", str(_PROGRAM), json.dumps(sys.path)],
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
-                stderr=self._printed,
-                env={"PATH": os.defpath},
-                start_new_session=True,  # a Ctrl-C at the terminal is for this process
-            )
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        with contextlib.ExitStack() as opened:
+            self._printed = opened.enter_context(tempfile.TemporaryFile())
+            self._socket, theirs = socket.socketpair()
+            opened.enter_context(self._socket)
+            with theirs:
+                # isolated: it imports from where this process does, and obeys no other setting of Python's
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-X", "utf8", str(_PROGRAM), json.dumps(sys.path)],
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=self._printed,
+                    env={"PATH": os.defpath} | {name: environment[name] for name in LOADER if name in environment},
+                    start_new_session=True,  # a Ctrl-C at the terminal is for this process
+                )
+            opened.pop_all()
 
     def tell(self, what: object) -> None:
         """Write one line; where nobody is there to read it, ``listen`` finds out."""
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(ConnectionError):
             self._socket.sendall(json.dumps(what).encode() + b"\n")
 
-    def listen(self, start: Callable[[int], object]) -> str:
-        """Start the jobs that Snakemake names until it is done; give what went wrong with it, or nothing."""
-        with contextlib.suppress(ConnectionResetError):
+    def listen(self, start: Callable[[int], object]) -> tuple[str, bool]:
+        """Start the jobs that Snakemake names until it is done; give what went wrong, and whether it died of it."""
+        with contextlib.suppress(ConnectionError):
             for line in self._lines():
                 what, value = json.loads(line)
                 if what == "end":
-                    return str(value)
+                    return str(value), False
                 start(value)
         ended = f"its process ended by itself (exit code {self._process.wait()})"
         self._printed.seek(0)
-        return "\n".join([ended, *self._printed.read().decode(errors="replace").splitlines()[-5:]])
+        return "\n".join([ended, *self._printed.read().decode(errors="replace").splitlines()[-5:]]), True
 
     def _lines(self) -> Iterator[bytes]:
         """Yield what it says, line by line; handlers of signals run meanwhile, not later than ``WAKING`` after them.
@@ -154,8 +168,12 @@ class _Process:
             *lines, begun = (begun + data).split(b"\n")
             yield from lines
 
-    def end(self) -> None:
+    def kill(self) -> None:
         """End it, whatever it does."""
+        self._process.kill()
+
+    def end(self) -> None:
+        """End it, and the line to it."""
         self._process.kill()
         self._process.wait()
         self._socket.close()
@@ -180,7 +198,8 @@ class _Calls:
             done = self.error is None and self._execute(self._names[number])
         except BaseException as error:  # it is the caller's: raised again in its thread
             self.error = self.error or error
-        self.failed = self.failed or not done
+        if not done:
+            self.failed = True
         with self._lock:
             self._tell([number, done])
 

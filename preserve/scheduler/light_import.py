@@ -39,15 +39,16 @@ STAND_INS: Mapping[str, Mapping[str, Any]] = {
 
 def import_snakemake(stand_ins: Mapping[str, Mapping[str, Any]] = STAND_INS) -> None:
     """Import ``snakemake.api`` with stand-ins for some modules; where they do not do, as it is."""
-    before = set(sys.modules)
-    for name, content in stand_ins.items():
-        sys.modules[name] = module_of(name, **content)
+    sys.modules |= {name: module_of(name, **content) for name, content in stand_ins.items()}
     try:
         importlib.import_module("snakemake.api")
     except Exception:  # whatever another version of Snakemake makes of them
-        for name in set(sys.modules) - before:
+        for name in [name for name in sys.modules if name in stand_ins or name.startswith("snakemake")]:
             del sys.modules[name]
         importlib.import_module("snakemake.api")
+    else:
+        for name in stand_ins.keys() & {"sqlalchemy", "sqlmodel"}:  # plug-ins that others installed may want the real
+            del sys.modules[name]
 
 
 def module_of(name: str, /, **content: Any) -> ModuleType:

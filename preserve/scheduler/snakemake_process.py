@@ -10,8 +10,10 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from logging import ERROR, LogRecord
@@ -19,6 +21,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 if __name__ == "__main__":
+    # one signal for all processes of a batch job: the caller ends this one when it is time
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    TO_CALLER = os.dup(1)
+    os.dup2(2, 1)  # what anything else prints is not for the caller
     sys.path[:] = json.loads(sys.argv[1])  # what the caller imports from; this file's folder is not for importing
     gc.disable()  # imports make no garbage: an eighth less time
 
@@ -65,11 +71,15 @@ class Caller:
         self.say("start", number)
 
     def listen(self) -> None:
-        """Hand on what the caller says, until it is gone."""
-        for line in self.reading:
-            number, done = json.loads(line)
-            self.ended.pop(number)(done)
-        os._exit(1)
+        """Hand on what the caller says, until it is gone; an error here would else leave all waiting for ever."""
+        try:
+            for line in self.reading:
+                number, done = json.loads(line)
+                self.ended.pop(number)(done)
+        except Exception:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
 
 
 @dataclass
@@ -149,7 +159,7 @@ class FirstFitSettings(SchedulerSettingsBase):  # type: ignore[misc]
 
 
 class FirstFit(SchedulerBase):  # type: ignore[misc]
-    """First fit in the order of the plan: linear in the ready jobs, where Snakemake's own two are not."""
+    """First fit in the order of the plan: nearly linear in the ready jobs, where Snakemake's own two are not."""
 
     def select_jobs(self, selectable: Any, remaining: Any, available: Any, sizes: Any) -> list[Any]:
         """Choose jobs until the cores are used up."""
@@ -215,10 +225,9 @@ def run(request: dict[str, Any], caller: Caller, said: list[str]) -> None:
         )
 
 
-def main() -> None:
-    """Serve one request."""
-    caller = Caller(reading=sys.stdin.buffer, writing=os.fdopen(os.dup(1), "wb"))
-    os.dup2(2, 1)  # what anything else prints is not for the caller
+def main(to_caller: int) -> None:
+    """Serve one request from stdin, with answers to the descriptor ``to_caller``."""
+    caller = Caller(reading=sys.stdin.buffer, writing=os.fdopen(to_caller, "wb"))
     sys.setrecursionlimit(DEPTH)
     register()
     gc.freeze()
@@ -240,4 +249,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(TO_CALLER)

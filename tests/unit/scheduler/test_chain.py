@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +21,16 @@ from preserve.scheduler.chain import Job, Scheduler
 
 def run(jobs: list[Job], *, execute: Callable[[str], bool], cores: int, folder: Path, keep_going: bool = False) -> None:
     """All jobs by one scheduler."""
-    with Scheduler() as scheduler:
+    with Scheduler(os.environ) as scheduler:
         scheduler.run(jobs, execute=execute, cores=cores, folder=folder, keep_going=keep_going)
+
+
+def snakemake() -> int:
+    """The process in which Snakemake runs."""
+    lists = (path.read_text().split() for path in Path("/proc/self/task").glob("*/children"))
+    pids = {int(pid) for pids in lists for pid in pids}
+    (found,) = (pid for pid in pids if b"snakemake_process" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    return found
 
 
 def chain(length: int) -> list[Job]:
@@ -92,6 +103,46 @@ def test_nothing_is_left_in_the_users_home_or_folder(tmp_path: Path) -> None:
     assert set(Path.cwd().iterdir()) | set(Path.home().rglob("*snakemake*")) == before
 
 
+def test_an_error_between_the_jobs_ends_the_run(tmp_path: Path) -> None:
+    """Nobody waits for a Snakemake that cannot say any more what is done."""
+
+    def execute(_: str) -> bool:
+        shutil.rmtree(tmp_path / "run" / "receipts")
+        return True
+
+    with pytest.raises(MachineError, match="FileNotFoundError"):
+        run(chain(2), execute=execute, cores=1, folder=tmp_path / "run")
+
+
+def test_what_was_not_run_is_told_where_the_scheduler_died(tmp_path: Path) -> None:
+    """With keep_going a failed job is no explanation."""
+    with Scheduler(os.environ) as scheduler:
+
+        def execute(name: str) -> bool:
+            if name == "kill":
+                scheduler.stop()
+            return name != "bad"
+
+        jobs = [Job(name="bad"), Job(name="kill"), Job(name="other", after=("kill",))]
+        with pytest.raises(MachineError, match=r"ended by itself \(exit code -9\)"):
+            scheduler.run(jobs, execute=execute, cores=1, folder=tmp_path / "run", keep_going=True)
+
+
+def test_signals_to_it_alone_do_nothing(tmp_path: Path) -> None:
+    """Batch systems send them to each process of a job."""
+    seen: list[str] = []
+
+    def execute(name: str) -> bool:
+        child = snakemake()
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            os.kill(child, number)
+        seen.append(name)
+        return True
+
+    run(chain(30), execute=execute, cores=2, folder=tmp_path / "run")
+    assert len(seen) == 30
+
+
 @pytest.mark.parametrize("usable", [True, False])
 def test_the_database_toolkit_is_imported_only_where_it_must_be(usable: bool) -> None:
     """It would take more than half of the time of importing Snakemake."""
@@ -106,19 +157,24 @@ def test_the_database_toolkit_is_imported_only_where_it_must_be(usable: bool) ->
     assert ("sqlalchemy.orm" in modules) != usable
 
 
-def test_a_signal_that_another_thread_took_is_heard(tmp_path: Path) -> None:
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_signal_that_another_thread_took_is_heard(tmp_path: Path, alive: bool) -> None:
     """Of several at once the kernel gives some to a step's thread; handlers run in the main one, which has to wake."""
     heard, in_time = threading.Event(), []
 
     def execute(_: str) -> bool:
+        if not alive:
+            os.kill(snakemake(), signal.SIGKILL)
         time.sleep(0.5)  # by now the main thread waits
         signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
         in_time.append(heard.wait(10))
         return True
 
     before = signal.signal(signal.SIGUSR1, lambda *_: heard.set())
+    ending = contextlib.nullcontext() if alive else pytest.raises(MachineError, match="exit code -9")
     try:
-        run([Job(name="only")], execute=execute, cores=1, folder=tmp_path / "run")
+        with ending:
+            run([Job(name="only")], execute=execute, cores=1, folder=tmp_path / "run")
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert in_time == [True]
