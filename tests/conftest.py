@@ -28,9 +28,10 @@ from preserve.digest import Digest
 from preserve.documents.lockfile import ImagePin
 from preserve.oci import CONFIG, LAYER, MANIFEST, Layout
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # started in the background: what is started here would ignore Ctrl-C as well, and a shell could not even trap it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# started in the background or by nohup: what is started here would ignore these too, and a shell could not trap them
+for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / ".ci"

@@ -128,6 +128,21 @@ class TestSignals:
         assert not [pid for pid in attendants if Path(f"/proc/{pid}").exists()]
         assert_goes_on(asleep.analysis)
 
+    @pytest.mark.parametrize("chain", ENGINES[1:], indirect=True)  # no engine hears of it
+    def test_one_that_is_ignored_stays_so(self, chain: Analysis) -> None:
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        try:
+            with napping(chain) as run:
+                run.process.send_signal(signal.SIGHUP)
+                time.sleep(1)
+                assert run.process.poll() is None
+                (sleeper,) = sleepers(run)
+                os.kill(sleeper, signal.SIGTERM)
+                code, stderr = run.end()
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        assert code == 0, stderr
+
     def test_three_at_once_are_one(self, asleep: Napping) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
             asleep.process.send_signal(number)
