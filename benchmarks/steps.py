@@ -1,6 +1,7 @@
 """Steps against the engines' own floor: W1, a chain of 5; W2, a fan of 100 and a merge, two at a time.
 
-The floor is a bare loop of `docker run` or `apptainer exec` with the same image and isolation. Both are timed in turn
+The floor is a bare loop of `docker run` or `apptainer exec` with the same image and isolation, as far as their words
+reach: `docker run` cannot say what spares the daemon its networks (docs/decisions/0011). Both are timed in turn
 in one run, so that the ratios hold on a machine whose speed drifts. Usage: python benchmarks/steps.py [ROUNDS]
 """
 

@@ -346,7 +346,7 @@ def _command(
     mounts = [Mount(source=image.files / name, target=f"/etc/{name}") for name in ("passwd", "group")]
     if not request.network:
         options += ["--net", "--network", "none", "--no-mount", "bind-paths"]
-        mounts += [Mount(source=image.files / name, target=f"/etc/{name}") for name in ("hosts", "resolv.conf")]
+        mounts += [Mount(source=image.files / name, target=f"/etc/{name}") for name in environment.OFFLINE_FILES]
     mounts.append(Mount(source=scratch / "started", target=STARTED, read_only=False))
     for mount in (*mounts, *request.mounts):
         options += ["--mount", mount_option(mount)]

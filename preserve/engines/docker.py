@@ -7,7 +7,6 @@ import contextlib
 import os
 import secrets
 import select
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -15,28 +14,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+import docker.types
 import requests
 import urllib3
 from docker import APIClient
 from docker.errors import APIError, DockerException, NotFound
-from docker.types import HostConfig, LogConfig, Mount, Ulimit
+from docker.types import HostConfig, LogConfig, Ulimit
 
 from preserve.digest import Digest
 from preserve.documents.lockfile import ImagePin
-from preserve.engines import environment, terminal
+from preserve.engines import docker_client, environment, terminal
 from preserve.engines.docker_archive import archive, pinned_image
 from preserve.engines.frames import Demultiplexer
 from preserve.engines.guard import Guard
 from preserve.engines.network import NetworkCounter
 from preserve.engines.usage import Usage
 from preserve.errors import DigestMismatch, MachineError
-from preserve.interfaces import Execution, RunRequest
+from preserve.interfaces import Execution, Mount, RunRequest
 from preserve.oci import Layout
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 LABEL = "preserve.run"
-POOL = 64  # connections kept; each running container uses one
-CALL = 600  # seconds for one answer of the daemon; unpacking a large layer is one
 KILLED = 137  # 128 + SIGKILL
 TEMPORARY = dict.fromkeys(("/tmp", "/var/tmp"), "rw,exec,nosuid,nodev,size=8g,mode=1777")  # noqa: S108
 
@@ -63,18 +61,21 @@ class _Loaded:
 class DockerEngine:
     """Runs containers on the Docker engine at ``host`` (URL; ``None``: the usual socket of this machine).
 
-    Nothing is contacted before the first use. One client serves all threads.
+    Nothing is contacted before the first use. One client serves all threads. ``cache`` gets the files that containers
+    without network find in /etc.
     """
 
     name = "docker"
 
-    def __init__(self, *, host: str | None) -> None:
+    def __init__(self, *, host: str | None, cache: Path) -> None:
         self._host = host or DEFAULT_HOST
+        self._cache = cache
         self._lock = threading.Lock()
         self._client: APIClient | None = None
         self._user = ""
         self._limits = False
         self._guard: Guard | None = None
+        self._offline: tuple[Mount, ...] = ()
         self._images: dict[Digest, _Loaded] = {}
         self._running: dict[str, None] = {}
         self._stopping = False
@@ -271,7 +272,9 @@ class DockerEngine:
                 labels={LABEL: request.label},
                 tty=request.interactive,
                 stdin_open=request.interactive,
-                host_config=_host_config(client, request),
+                # "none" alone has the daemon make and name a network of no interfaces: half of a container's start
+                network_disabled=not request.network,
+                host_config=_host_config(client, request, () if request.network else self._offline_files()),
             )
         )
 
@@ -300,9 +303,7 @@ class DockerEngine:
         return self._client
 
     def _connect(self) -> APIClient:
-        _knock(self._host)
-        client = APIClient(base_url=self._host, version="auto", timeout=CALL, max_pool_size=POOL)
-        client.trust_env = False  # no proxy and no .netrc of the caller; and a fifth less time per call
+        client = docker_client.connect(self._host)
         info = client.info()
         rootless = "name=rootless" in (info.get("SecurityOptions") or ())
         self._limits = bool(info.get("MemoryLimit"))
@@ -316,6 +317,12 @@ class DockerEngine:
                 if self._guard is None:
                     self._guard = Guard(self._host)
         return self._guard
+
+    def _offline_files(self) -> tuple[Mount, ...]:
+        if not self._offline:
+            with self._lock:
+                self._offline = self._offline or _write_offline_files(self._cache)
+        return self._offline
 
     @contextlib.contextmanager
     def _door(self, what: str) -> Iterator[None]:
@@ -369,7 +376,7 @@ class _Observation:
 
 def facts(host: str | None) -> DockerFacts:
     """See what answers at ``host``; never raises."""
-    engine = DockerEngine(host=host)
+    engine = DockerEngine(host=host, cache=Path("/"))
     address = host or DEFAULT_HOST
     try:
         with engine._door("its facts"):
@@ -386,11 +393,27 @@ def facts(host: str | None) -> DockerFacts:
         engine.close()
 
 
-def _host_config(client: APIClient, request: RunRequest) -> HostConfig:
+def _write_offline_files(cache: Path) -> tuple[Mount, ...]:
+    """Write what a container without network finds in /etc; any user in it may read them."""
+    folder = cache.absolute() / "etc"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in environment.OFFLINE_FILES.items():
+            beside = folder / f"{name}.{secrets.token_hex(6)}"
+            beside.write_text(text)
+            beside.chmod(0o644)
+            beside.replace(folder / name)
+    except OSError as error:
+        raise MachineError(f"cannot write {folder}: {error.strerror}", hint="make room there") from error
+    return tuple(Mount(source=folder / name, target=f"/etc/{name}") for name in environment.OFFLINE_FILES)
+
+
+def _host_config(client: APIClient, request: RunRequest, files: tuple[Mount, ...]) -> HostConfig:
     """Give the isolation of docs/reference/isolation.md in Docker's words."""
     resources = request.resources
     mounts = [
-        Mount(mount.target, str(mount.source), type="bind", read_only=mount.read_only) for mount in request.mounts
+        docker.types.Mount(mount.target, str(mount.source), type="bind", read_only=mount.read_only)
+        for mount in (*files, *request.mounts)
     ]
     return client.create_host_config(
         network_mode="host" if request.network else "none",
@@ -405,22 +428,12 @@ def _host_config(client: APIClient, request: RunRequest) -> HostConfig:
         pids_limit=4096,
         mem_limit=resources.memory,
         memswap_limit=resources.memory,
-        # without network, a name server that no route leads to (RFC 5737): a look-up is then a counted attempt
-        dns=None if request.network else [environment.NO_NAME_SERVER],
         cpu_period=100_000,
         cpuset_cpus=",".join(map(str, request.cpus_allowed)) or None,
         cpu_quota=100_000 * resources.cpus,  # unlike NanoCpus not refused on a machine with fewer CPUs
         ulimits=[Ulimit(name="core", soft=0, hard=0), Ulimit(name="nofile", soft=1024, hard=4096)],
         log_config=LogConfig(type="none"),  # the streams are ours; the daemon keeps no second copy
     )
-
-
-def _knock(host: str) -> None:
-    """Connect once before docker-py does: it leaves a socket open when nobody answers."""
-    kind, _, address = host.partition("://")
-    if kind == "unix":
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as attempt:
-            attempt.connect(address)
 
 
 def _close(attached: Any) -> None:

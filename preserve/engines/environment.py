@@ -1,4 +1,4 @@
-"""What a container's command sees in its environment: the same names and values on every engine."""
+"""What a container's command sees in its environment and, without network, in /etc: the same on every engine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections.abc import Iterable, Mapping
 
 from preserve.interfaces import RunRequest
 
-NO_NAME_SERVER = "192.0.2.1"  # reserved for documentation (RFC 5737): nobody answers there
+OFFLINE_FILES = {  # of /etc, for a container without network
+    "hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+    # a name server that no route leads to (RFC 5737: for documentation), so that a look-up is an attempt, and counted
+    "resolv.conf": "nameserver 192.0.2.1\n",
+}
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # Docker's, for an image without one
 
 

@@ -27,7 +27,6 @@ from preserve.oci import INDEX, Image, Layout
 Form = Literal["folder", "sif"]
 VERSION = 2  # of what is written here; another one is built again
 STARTED = "/.singularity.d/started"  # in the container: filled just before the command takes over
-_HOSTS = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 _ENGINE_LINKS = (".exec", ".run", ".shell", ".test", "environment", "singularity")
 
 
@@ -192,8 +191,8 @@ def _write_files(tree: Path, folder: Path) -> None:
     folder.mkdir()
     for name in ("passwd", "group"):
         (folder / name).write_bytes(_plain_file(tree / "etc" / name))
-    (folder / "hosts").write_bytes(_HOSTS)
-    (folder / "resolv.conf").write_text(f"nameserver {environment.NO_NAME_SERVER}\n")
+    for name, text in environment.OFFLINE_FILES.items():
+        (folder / name).write_text(text)
 
 
 def _plain_file(path: Path) -> bytes:

@@ -140,7 +140,7 @@ def engine_named(name: str, folder: Folder, settings: Settings) -> LastingEngine
     Raises:
         UserError: there is none of that name.
     """
-    cache = folder.state / "images" / "apptainer"
+    cache = folder.state / "images" / name
     if name == "apptainer" and settings.sif:
         return engines.apptainer_engine(cache=cache, form="sif", search_path=settings.search_path)
     if name not in engines.BUILT_IN:
