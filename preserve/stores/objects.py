@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from preserve.digest import FilePin
+from preserve.digest import FilePin, hash_file
 from preserve.errors import DigestMismatch, MachineError
 from preserve.stores.hashes import HashMemory
 
@@ -33,7 +33,7 @@ class ObjectStore:
         Raises:
             OSError: it cannot be read or moved.
         """
-        pin = self._hashes.pin(path)
+        pin = hash_file(path)  # it is not remembered where nothing will be
         target = self.path(pin)
         if self.holds(pin):
             path.unlink()
@@ -52,7 +52,7 @@ class ObjectStore:
         Raises:
             OSError: it cannot be read, or there is no room.
         """
-        pin = self._hashes.pin(path)
+        pin = hash_file(path)
         if not self.holds(pin):
             target = self.path(pin)
             target.parent.mkdir(parents=True, exist_ok=True)
