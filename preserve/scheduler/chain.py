@@ -95,11 +95,13 @@ class Scheduler:
         """
         (folder / "receipts").mkdir(parents=True)
         _write_jobs(folder / "jobs.json", jobs, cores)
+        # jobs of one core are released before their turn, so that a thread that is free finds one at once
+        released = cores if any(job.cpus > 1 for job in jobs) else 2 * cores
         request = Request(
-            jobs=str(folder / "jobs.json"), count=len(jobs), cores=cores, folder=str(folder), keep_going=keep_going
+            jobs=str(folder / "jobs.json"), count=len(jobs), cores=released, folder=str(folder), keep_going=keep_going
         )
         self._process = process = self._process or _Process(self._environment)
-        calls = _Calls(names=tuple(job.name for job in jobs), execute=execute, tell=process.tell)
+        calls = _Calls(names=tuple(job.name for job in jobs), execute=execute, tell=process.tell, keep_going=keep_going)
         process.tell(asdict(request))
         with ThreadPoolExecutor(cores, thread_name_prefix="step") as pool:
             futures: list[Future[None]] = []
@@ -184,18 +186,23 @@ class _Calls:
     """The jobs, and what came of them."""
 
     def __init__(
-        self, *, names: tuple[str, ...], execute: Callable[[str], bool], tell: Callable[[object], None]
+        self,
+        *,
+        names: tuple[str, ...],
+        execute: Callable[[str], bool],
+        tell: Callable[[object], None],
+        keep_going: bool,
     ) -> None:
-        self._names, self._execute, self._tell = names, execute, tell
+        self._names, self._execute, self._tell, self._keep_going = names, execute, tell, keep_going
         self._lock = threading.Lock()
         self.error: BaseException | None = None
         self.failed = False
 
     def run(self, number: int) -> None:
-        """Run one job and tell how it ended."""
-        done = False
+        """Run one job, unless nothing more is to be started, and tell how it ended."""
+        done, over = False, self.error is not None or (self.failed and not self._keep_going)
         try:
-            done = self.error is None and self._execute(self._names[number])
+            done = not over and self._execute(self._names[number])
         except BaseException as error:  # it is the caller's: raised again in its thread
             self.error = self.error or error
         if not done:

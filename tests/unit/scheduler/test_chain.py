@@ -76,6 +76,13 @@ def test_a_failed_job_holds_back_what_waits_for_it(tmp_path: Path) -> None:
     assert sorted(seen) == ["bad", "more", "other"]
 
 
+def test_a_failed_job_holds_back_all_that_had_not_started(tmp_path: Path) -> None:
+    """Also what was ready to start."""
+    seen: list[str] = []
+    run([Job(name="bad"), *chain(1)], execute=lambda name: bool(seen.append(name)), cores=1, folder=tmp_path / "run")
+    assert seen == ["bad"]
+
+
 def test_an_exception_of_a_job_reaches_the_caller(tmp_path: Path) -> None:
     """It is the very exception, and nothing more is started."""
     seen: list[str] = []
