@@ -321,3 +321,16 @@ def write_file(path: Path, data: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     beside.replace(path)
+
+
+def link_file(source: Path, path: Path) -> None:
+    """Have what ``write_file`` wrote to ``source`` at ``path`` too; written again only where no link can be made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".writing")
+    beside.unlink(missing_ok=True)
+    try:
+        beside.hardlink_to(source)
+    except OSError:  # a file system without them
+        write_file(path, source.read_bytes())
+    else:
+        beside.replace(path)

@@ -19,7 +19,7 @@ from preserve.documents.reach import Reach, unopened_inputs
 from preserve.documents.record import Artifact, EngineUsed, ImageUsed, Machine, Record, step_key
 from preserve.errors import MachineError
 from preserve.interfaces import Engine, Execution, Mount, RunRequest
-from preserve.operations.folder import Folder, artifact, write_file
+from preserve.operations.folder import Folder, artifact, link_file, write_file
 from preserve.operations.made_instead import made_instead, shown
 from preserve.operations.watching import InputWatch
 from preserve.stores.objects import ObjectStore
@@ -101,10 +101,10 @@ def run_step(
         logs={name: artifact(f"logs/{step.id}/{name}", context.store.keep(logs / name)) for name in LOGS},
         failure=failure,
     )
-    data = record.to_bytes()
+    written = context.run / "records" / f"{step.id}.json"
+    write_file(written, record.to_bytes())
     if failure is None:
-        write_file(context.folder.record_of(record.key), data)
-    write_file(context.run / "records" / f"{step.id}.json", data)
+        link_file(written, context.folder.record_of(record.key))
     return record
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from preserve.digest import Digest, FilePin
 from preserve.documents.plan import PlannedInput, PlannedStep
 from preserve.documents.workflow import Resources
 from preserve.errors import MachineError, UserError
-from preserve.operations.folder import Folder, artifact, materials, pin_of, read_json, write_file
+from preserve.operations.folder import Folder, artifact, link_file, materials, pin_of, read_json, write_file
 
 STEP = PlannedStep(
     id="s",
@@ -161,3 +162,16 @@ def test_a_reader_never_sees_a_file_half_written(tmp_path: Path) -> None:
     reader.join()
     assert seen <= set(texts)
     assert [found.name for found in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("top", [None, "/dev/shm"])
+def test_what_was_written_stands_in_a_second_place_too(tmp_path: Path, top: str | None) -> None:
+    """In place of what stood there; by a copy where it is on another file system."""
+    with tempfile.TemporaryDirectory(dir=top or tmp_path) as folder:
+        first, second = Path(folder, "first"), tmp_path / "deep" / "second"
+        write_file(second, b"before")
+        write_file(first, b"now")
+        link_file(first, second)
+        assert second.read_bytes() == b"now"
+        assert second.samefile(first) == (top is None)
+        assert [found.name for found in second.parent.iterdir()] == ["second"]
