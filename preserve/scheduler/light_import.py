@@ -1,7 +1,9 @@
-"""Import Snakemake without two libraries that take two thirds of the time until it runs jobs, and are of no use here.
+"""Import Snakemake without what takes three quarters of the time until it runs jobs, and is of no use here.
 
 A database toolkit serves a way of keeping records of jobs that is not chosen (snakemake_process.py asks for none at
-all); a library for files on the web splits the address of the one Snakefile, which is a path.
+all); a library for files on the web splits the address of the one Snakefile, which is a path. Plug-ins are not looked
+for in all folders that Python imports from, three times over: those used are made known by snakemake_process.py, and
+what others installed is not run.
 Measured, and what it may cost: docs/decisions/0009-snakemake-in-a-process-beside.md.
 """
 
@@ -13,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import IO, Any
+
+from snakemake_interface_common.plugin_registry import PluginRegistryBase
 
 
 def _nothing(*_: object, **__: object) -> None:
@@ -29,6 +33,11 @@ def _open(path: str, mode: str, *, encoding: str | None, **_: object) -> IO[Any]
     return Path(path).open(mode, encoding=encoding)
 
 
+def _only_its_own(registry: PluginRegistryBase) -> None:
+    """Begin with no plug-ins: the registry adds Snakemake's own."""
+    registry.plugins = {}
+
+
 STAND_INS: Mapping[str, Mapping[str, Any]] = {
     "sqlalchemy": {"Column": _nothing, "JSON": None},
     "sqlmodel": {"SQLModel": object, "Field": _nothing},
@@ -38,7 +47,8 @@ STAND_INS: Mapping[str, Mapping[str, Any]] = {
 
 
 def import_snakemake(stand_ins: Mapping[str, Mapping[str, Any]] = STAND_INS) -> None:
-    """Import ``snakemake.api`` with stand-ins for some modules; where they do not do, as it is."""
+    """Import ``snakemake.api`` with stand-ins for some modules, or as it is where they do not do; and few plug-ins."""
+    PluginRegistryBase.collect_plugins = _only_its_own
     sys.modules |= {name: module_of(name, **content) for name, content in stand_ins.items()}
     try:
         importlib.import_module("snakemake.api")

@@ -164,6 +164,18 @@ def test_the_database_toolkit_is_imported_only_where_it_must_be(usable: bool) ->
     assert ("sqlalchemy.orm" in modules) != usable
 
 
+@pytest.mark.parametrize("kind", ["executor", "logger", "scheduler"])
+def test_plug_ins_that_others_installed_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Snakemake would import all it finds: a broken one would be the end of every run."""
+    plug_in = tmp_path / f"snakemake_{kind}_plugin_broken"
+    plug_in.mkdir()
+    (plug_in / "__init__.py").write_text("raise RuntimeError('broken')")
+    monkeypatch.syspath_prepend(tmp_path)
+    seen: list[str] = []
+    run(chain(1), execute=lambda name: not seen.append(name), cores=1, folder=tmp_path / "run")
+    assert seen == ["j0"]
+
+
 @pytest.mark.parametrize("alive", [True, False])
 def test_a_signal_that_another_thread_took_is_heard(tmp_path: Path, alive: bool) -> None:
     """Of several at once the kernel gives some to a step's thread; handlers run in the main one, which has to wake."""
