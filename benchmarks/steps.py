@@ -79,15 +79,16 @@ def floor_command(engine: str, folder: Path, out: Path) -> list[str]:
     ]
 
 
-def floor(engine: str, folder: Path, count: int, jobs: int) -> None:
-    """``count`` bare containers, ``jobs`` at a time."""
+def floor(engine: str, folder: Path, counts: tuple[int, ...], jobs: int) -> None:
+    """Run bare containers, ``jobs`` at a time: as many as each of ``counts``, which wait for one another."""
     out = folder / "floor"
     out.mkdir(exist_ok=True)
     command = floor_command(engine, folder, out)
     with ThreadPoolExecutor(jobs) as pool:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        for done in pool.map(lambda _: subprocess.run(command, check=False, **quiet), range(count)):
-            done.check_returncode()
+        for count in counts:
+            for done in pool.map(lambda _: subprocess.run(command, check=False, **quiet), range(count)):
+                done.check_returncode()
 
 
 def timed(call: object, *arguments: object) -> float:
@@ -102,7 +103,7 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     top = Path(tempfile.mkdtemp(prefix="preserve-bench-"))
     try:
-        for name, text, count, jobs in (("W1", chain(5), 5, 1), ("W2", fan(100), 101, 2)):
+        for name, text, counts, jobs in (("W1", chain(5), (5,), 1), ("W2", fan(100), (100, 1), 2)):
             for engine in ("docker", "apptainer"):
                 folder = top / f"{name}-{engine}"
                 (folder / "image").mkdir(parents=True)
@@ -111,7 +112,7 @@ def main() -> None:
                 preserve("lock", "-q", "-C", str(folder))
                 run = ("run", "-q", "--no-cache", "-C", str(folder), "-j", str(jobs), "--engine", engine)
                 preserve(*run)
-                pairs = [(timed(preserve, *run), timed(floor, engine, folder, count, jobs)) for _ in range(rounds)]
+                pairs = [(timed(preserve, *run), timed(floor, engine, folder, counts, jobs)) for _ in range(rounds)]
                 ratio = statistics.median(ours / bare for ours, bare in pairs)
                 above = statistics.median(ours - bare for ours, bare in pairs)
                 print(f"{name} {engine:10} {ratio:5.2f} x floor   {above:+6.2f} s", flush=True)
