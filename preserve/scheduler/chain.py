@@ -39,11 +39,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What Snakemake is asked for: the file of jobs (as chain.smk reads it), how many, cores, a folder of its own."""
+    """What Snakemake is asked for: the file of jobs (as chain.smk reads it), how many, cores, a folder of its own.
+
+    ``ahead``: how many jobs may be released before their turn, to wait here.
+    """
 
     jobs: str
     count: int
     cores: int
+    ahead: int
     folder: str
     keep_going: bool
 
@@ -58,6 +62,7 @@ class Scheduler:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
         self._process: _Process | None = None
+        self._calls: _Calls | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +77,8 @@ class Scheduler:
 
     def stop(self) -> None:
         """Have nothing more started: ``run`` waits for the jobs that run, and raises; safe in a signal handler."""
+        if self._calls is not None:
+            self._calls.over = True
         if self._process is not None:
             self._process.kill()
 
@@ -95,17 +102,26 @@ class Scheduler:
         """
         (folder / "receipts").mkdir(parents=True)
         _write_jobs(folder / "jobs.json", jobs, cores)
-        # jobs of one core are released before their turn, so that a thread that is free finds one at once
-        released = cores if any(job.cpus > 1 for job in jobs) else 2 * cores
+        # a thread that is free finds its next job here; where a job takes several cores, Snakemake alone counts them
+        ahead = cores if all(min(job.cpus, cores) == 1 for job in jobs) else 0
         request = Request(
-            jobs=str(folder / "jobs.json"), count=len(jobs), cores=released, folder=str(folder), keep_going=keep_going
+            jobs=str(folder / "jobs.json"),
+            count=len(jobs),
+            cores=cores,
+            ahead=ahead,
+            folder=str(folder),
+            keep_going=keep_going,
         )
         self._process = process = self._process or _Process(self._environment)
-        calls = _Calls(names=tuple(job.name for job in jobs), execute=execute, tell=process.tell, keep_going=keep_going)
+        names = tuple(job.name for job in jobs)
+        self._calls = calls = _Calls(names=names, execute=execute, tell=process.tell, keep_going=keep_going)
         process.tell(asdict(request))
         with ThreadPoolExecutor(cores, thread_name_prefix="step") as pool:
             futures: list[Future[None]] = []
-            said, died = process.listen(lambda number: futures.append(pool.submit(calls.run, number)))
+            try:
+                said, died = process.listen(lambda number: futures.append(pool.submit(calls.run, number)))
+            finally:
+                calls.over = True  # it is done, it died, or a handler of signals raised
             while wait(futures, timeout=WAKING / 1000).not_done:
                 pass  # handlers of signals run between the waits
         if calls.error is not None:
@@ -197,16 +213,20 @@ class _Calls:
         self._lock = threading.Lock()
         self.error: BaseException | None = None
         self.failed = False
+        self.over = False  # nothing more is begun
 
     def run(self, number: int) -> None:
-        """Run one job, unless nothing more is to be started, and tell how it ended."""
-        done, over = False, self.error is not None or (self.failed and not self._keep_going)
-        try:
-            done = not over and self._execute(self._names[number])
-        except BaseException as error:  # it is the caller's: raised again in its thread
-            self.error = self.error or error
-        if not done:
-            self.failed = True
+        """Run one job, unless nothing more is to be begun, and tell how it ended."""
+        done = False
+        if not self.over:
+            try:
+                done = self._execute(self._names[number])
+            except BaseException as error:  # it is the caller's: raised again in its thread
+                self.error = self.error or error
+            if not done:
+                self.failed = True
+                if self.error is not None or not self._keep_going:
+                    self.over = True
         with self._lock:
             self._tell([number, done])
 

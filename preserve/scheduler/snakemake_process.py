@@ -97,7 +97,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
 
     @property
     def cores(self) -> int:
-        """How many jobs of one core may run at a time."""
+        """How many jobs of one core may be with the caller at a time."""
         return int(self.workflow.resource_settings.cores)
 
     def get_exec_mode(self) -> Any:
@@ -115,7 +115,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
         """Let the caller run it."""
         info = SubmittedJobInfo(job=job)
         self.report_job_submission(info, register_job=False)
-        self.executor_settings.caller.start(int(job.params.number), lambda done: self._ended(info, done))
+        self.executor_settings.caller.start(_number(job), lambda done: self._ended(info, done))
 
     def _ended(self, info: Any, done: bool) -> None:
         if done:
@@ -155,23 +155,47 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]
 
 @dataclass
 class FirstFitSettings(SchedulerSettingsBase):  # type: ignore[misc]
-    """There are none."""
+    """How many of Snakemake's cores are for jobs that the caller keeps waiting until it has room."""
+
+    ahead: int = 0
 
 
 class FirstFit(SchedulerBase):  # type: ignore[misc]
-    """First fit in the order of the plan: nearly linear in the ready jobs, where Snakemake's own two are not."""
+    """First fit in the order of the plan: nearly linear in the ready jobs, where Snakemake's own two are not.
+
+    A job is released ahead only when all that stand before it in the plan are released: whichever is ready next, none
+    of those will come too late.
+    """
+
+    def __post_init__(self) -> None:
+        """Begin: nothing is released, and the plan's first job would be the next."""
+        self._released: set[int] = set()
+        self._next = 0
 
     def select_jobs(self, selectable: Any, remaining: Any, available: Any, sizes: Any) -> list[Any]:
         """Choose jobs until the cores are used up."""
-        free, chosen = available["_cores"], []
-        for job in sorted(selectable, key=lambda job: int(job.params.number)):
+        chosen, free = [], available["_cores"] - self.settings.ahead
+        for job in sorted(selectable, key=_number):
+            is_next = _number(job) == self._next
+            if free <= 0 and not is_next:
+                break
             wanted = job.scheduler_resources.get("_cores", 0)
-            if wanted <= free:
+            if wanted <= free + (self.settings.ahead if is_next else 0):
                 free -= wanted
                 chosen.append(job)
-            if free <= 0:
-                break
+                self._release(_number(job))
         return chosen
+
+    def _release(self, number: int) -> None:
+        self._released.add(number)
+        while self._next in self._released:
+            self._released.remove(self._next)
+            self._next += 1
+
+
+def _number(job: Any) -> int:
+    """Give a job's place in the plan."""
+    return int(job.params.number)
 
 
 def register() -> None:
@@ -201,7 +225,7 @@ def run(request: dict[str, Any], caller: Caller, said: list[str]) -> None:
         settings.OutputSettings(log_handler_settings={PLUGIN: LogHandlerSettings(said=said)}, enable_file_logging=False)
     ) as snakemake:
         workflow = snakemake.workflow(
-            resource_settings=settings.ResourceSettings(cores=request["cores"]),
+            resource_settings=settings.ResourceSettings(cores=request["cores"] + request["ahead"]),
             config_settings=settings.ConfigSettings(config={"jobs": request["jobs"]}),
             snakefile=SNAKEFILE,
             workdir=Path(request["folder"]),
@@ -220,7 +244,7 @@ def run(request: dict[str, Any], caller: Caller, said: list[str]) -> None:
                 latency_wait=0, lock=False, keep_going=request["keep_going"], keep_metadata=False
             ),
             scheduling_settings=settings.SchedulingSettings(scheduler=PLUGIN),
-            scheduler_settings=FirstFitSettings(),
+            scheduler_settings=FirstFitSettings(ahead=request["ahead"]),
             greedy_scheduler_settings=GreedySettings(),  # asked for even where another scheduler is chosen
         )
 

@@ -135,6 +135,34 @@ def test_what_was_not_run_is_told_where_the_scheduler_died(tmp_path: Path) -> No
             scheduler.run(jobs, execute=execute, cores=1, folder=tmp_path / "run", keep_going=True)
 
 
+@pytest.mark.parametrize("end", ["killed", "stopped", "interrupted", "raised"])
+@pytest.mark.parametrize("keep_going", [True, False])
+def test_nothing_is_begun_once_a_run_is_over(tmp_path: Path, end: str, keep_going: bool) -> None:
+    """Whatever ended it; what runs is waited for."""
+    seen: list[str] = []
+
+    def execute(name: str) -> bool:
+        seen.append(name)
+        time.sleep(0.5)  # by now the main thread waits
+        if end == "killed":
+            os.kill(snakemake(), signal.SIGKILL)
+        elif end == "stopped":
+            scheduler.stop()
+        elif end == "interrupted":
+            signal.raise_signal(signal.SIGINT)
+        else:
+            raise LookupError(name)
+        time.sleep(0.5)  # by now the main thread has heard of it
+        seen.append("ended")
+        return True
+
+    expected = {"interrupted": KeyboardInterrupt, "raised": LookupError}.get(end, MachineError)
+    jobs = [Job(name=name) for name in "abcd"]
+    with Scheduler(os.environ) as scheduler, pytest.raises(expected):
+        scheduler.run(jobs, execute=execute, cores=1, folder=tmp_path / "run", keep_going=keep_going)
+    assert seen == (["a"] if end == "raised" else ["a", "ended"])
+
+
 def test_signals_to_it_alone_do_nothing(tmp_path: Path) -> None:
     """Batch systems send them to each process of a job."""
     seen: list[str] = []
@@ -199,7 +227,8 @@ def test_a_signal_that_another_thread_took_is_heard(tmp_path: Path, alive: bool)
     assert in_time == [True]
 
 
-def test_no_more_cores_than_given_are_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wide", [False, True])
+def test_no_more_cores_than_given_are_used(tmp_path: Path, wide: bool) -> None:
     """Two cores: two small jobs at a time, and a job that wants eight has them to itself."""
     lock, now, most = threading.Lock(), [0], [0]
     costs = {"wide": 2}
@@ -213,6 +242,42 @@ def test_no_more_cores_than_given_are_used(tmp_path: Path) -> None:
             now[0] -= costs.get(name, 1)
         return True
 
-    jobs = [*(Job(name=f"j{n}") for n in range(6)), Job(name="wide", cpus=8)]
+    jobs = [Job(name=f"j{n}") for n in range(6)] + ([Job(name="wide", cpus=8)] if wide else [])
     run(jobs, execute=execute, cores=2, folder=tmp_path / "run")
     assert most[0] == 2
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_job_is_not_overtaken_by_what_comes_after_it_in_the_plan(tmp_path: Path, cores: int) -> None:
+    """What can run only after another is ready when that ends: it comes before all that is later."""
+    seen: list[str] = []
+    ended = threading.Barrier(cores)
+
+    def execute(name: str) -> bool:
+        seen.append(name)
+        ended.wait(10)  # all that runs ends at the same time
+        return True
+
+    others = [Job(name=f"x{n}") for n in range(4 * cores - 4 if cores > 1 else 3)]
+    run([*chain(4), *others], execute=execute, cores=cores, folder=tmp_path / "run")
+    assert [seen.index(f"j{n}") // cores for n in range(4)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("jobs", "waits"), [([Job(name=name) for name in "abc"], True), (chain(3), False)])
+def test_a_free_core_finds_a_job_that_waits_for_it(tmp_path: Path, jobs: list[Job], waits: bool) -> None:
+    """A job that waits for no other is there before its turn: it runs although Snakemake can do nothing."""
+    seen: list[str] = []
+
+    def execute(name: str) -> bool:
+        seen.append(name)
+        if len(seen) == 1:
+            time.sleep(0.2)  # what is released ahead has come
+            child = snakemake()
+            os.kill(child, signal.SIGSTOP)
+            threading.Timer(1, lambda: (counts.append(len(seen)), os.kill(child, signal.SIGCONT))).start()
+        return True
+
+    counts: list[int] = []
+    run(jobs, execute=execute, cores=1, folder=tmp_path / "run")
+    assert seen == [job.name for job in jobs]
+    assert counts == [2 if waits else 1]
