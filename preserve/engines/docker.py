@@ -75,7 +75,7 @@ class DockerEngine:
         self._user = ""
         self._limits = False
         self._guard: Guard | None = None
-        self._offline: tuple[Mount, ...] = ()
+        self._own: dict[str, tuple[Mount, ...]] = {}
         self._images: dict[Digest, _Loaded] = {}
         self._running: dict[str, None] = {}
         self._stopping = False
@@ -274,7 +274,7 @@ class DockerEngine:
                 stdin_open=request.interactive,
                 # "none" alone has the daemon make and name a network of no interfaces: half of a container's start
                 network_disabled=not request.network,
-                host_config=_host_config(client, request, () if request.network else self._offline_files()),
+                host_config=_host_config(client, request, self._own_files(request)),
             )
         )
 
@@ -318,11 +318,14 @@ class DockerEngine:
                     self._guard = Guard(self._host)
         return self._guard
 
-    def _offline_files(self) -> tuple[Mount, ...]:
-        if not self._offline:
-            with self._lock:
-                self._offline = self._offline or _write_offline_files(self._cache)
-        return self._offline
+    def _own_files(self, request: RunRequest) -> tuple[Mount, ...]:
+        """Give the files of /etc that the daemon writes only with one of its networks."""
+        if request.network:
+            return ()
+        with self._lock:
+            if request.host_name not in self._own:
+                self._own[request.host_name] = _write_own_files(self._cache, request.host_name)
+            return self._own[request.host_name]
 
     @contextlib.contextmanager
     def _door(self, what: str) -> Iterator[None]:
@@ -393,19 +396,20 @@ def facts(host: str | None) -> DockerFacts:
         engine.close()
 
 
-def _write_offline_files(cache: Path) -> tuple[Mount, ...]:
+def _write_own_files(cache: Path, host_name: str) -> tuple[Mount, ...]:
     """Write what a container without network finds in /etc; any user in it may read them."""
-    folder = cache.absolute() / "etc"
+    folder = cache.absolute() / "etc" / host_name
+    texts = {**environment.OFFLINE_FILES, "hostname": f"{host_name}\n"}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in environment.OFFLINE_FILES.items():
+        for name, text in texts.items():
             beside = folder / f"{name}.{secrets.token_hex(6)}"
             beside.write_text(text)
             beside.chmod(0o644)
             beside.replace(folder / name)
     except OSError as error:
         raise MachineError(f"cannot write {folder}: {error.strerror}", hint="make room there") from error
-    return tuple(Mount(source=folder / name, target=f"/etc/{name}") for name in environment.OFFLINE_FILES)
+    return tuple(Mount(source=folder / name, target=f"/etc/{name}") for name in texts)
 
 
 def _host_config(client: APIClient, request: RunRequest, files: tuple[Mount, ...]) -> HostConfig:

@@ -110,6 +110,9 @@ make_work() {
     trap clean_up EXIT
     trap 'exit 130' INT TERM HUP
     mkdir -p "$analysis" "$work/engine/tmp"
+    # what a container without network has in /etc: an address for look-ups that leads nowhere
+    printf '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n' >"$work/engine/hosts"
+    echo 'nameserver 192.0.2.1' >"$work/engine/resolv.conf"
 }
 
 clean_up() {
@@ -444,8 +447,6 @@ adapt() {
         : >"$tree.$name"
         [ -L "$tree/etc" ] || [ -L "$tree/etc/$name" ] || [ ! -f "$tree/etc/$name" ] || cat "$tree/etc/$name" >"$tree.$name"
     done
-    printf '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n' >"$tree.hosts"
-    echo 'nameserver 192.0.2.1' >"$tree.resolv.conf"
 }
 
 # Read by the engine's interpreter in the container. Some names the engine treats its own way: they come as REPLAY_*.
@@ -552,6 +553,9 @@ field() { printf '"%s"' "$(printf '%s' "$1" | sed 's/"/""/g')"; }
 
 runs() { # program and arguments
     code=0
+    if [ "$network" = no ]; then
+        for name in hosts resolv.conf; do bind "$work/engine/$name" "/etc/$name" ro; done
+    fi
     if [ "$engine" = docker ]; then
         docker_runs "$@"
     else
@@ -564,11 +568,7 @@ runs() { # program and arguments
 docker_runs() {
     set -- "$image" "$@"
     [ -z "$memory" ] || set -- --memory "$memory" --memory-swap "$memory" "$@"
-    if [ "$network" = yes ]; then
-        set -- --network host "$@"
-    else
-        set -- --network none --dns 192.0.2.1 "$@" # an address that leads nowhere
-    fi
+    if [ "$network" = yes ]; then set -- --network host "$@"; else set -- --network none "$@"; fi
     while [ "$mounts" -gt 0 ]; do
         eval "set -- --mount \"\$mount_$mounts\" \"\$@\""
         mounts=$((mounts - 1))
@@ -589,9 +589,6 @@ docker_runs() {
 
 apptainer_runs() {
     for name in passwd group; do bind "$image.$name" "/etc/$name" ro; done
-    if [ "$network" = no ]; then
-        for name in hosts resolv.conf; do bind "$image.$name" "/etc/$name" ro; done
-    fi
     set -- "$image" "$@"
     [ "$network" = yes ] || set -- --net --network none --no-mount bind-paths "$@"
     if [ -n "$memory" ] && limits_hold; then

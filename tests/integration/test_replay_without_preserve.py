@@ -19,6 +19,7 @@ from conftest import MANIFEST, PATH, AsUser, Registry, TinyImage, _add, _json
 from sessions import PATIENCE, SECONDS, Analysis, command_lines, wait_until
 
 from preserve.digest import Digest
+from preserve.engines.environment import OFFLINE_FILES
 from preserve.oci import CONFIG, Layout
 
 NEEDED = "sh unzip sha256sum find sed awk sort comm tar mktemp mkdir ln cp mv rm chmod cat tr grep head tail wc id"
@@ -43,7 +44,8 @@ LOOK = """\
 for word; do printf '<%s>' "$word"; done > out/arguments
 env | grep -v ^APPTAINER_ | sort > out/environment
 grep -e Cap -e NoNewPrivs /proc/self/status > out/rights
-{ ulimit -n; ulimit -Hn; ulimit -c; hostname; cat /etc/passwd /etc/group /etc/resolv.conf; } > out/limits
+{ ulimit -n; ulimit -Hn; ulimit -c; hostname; } > out/limits
+for name in passwd group hostname hosts resolv.conf; do cat /etc/$name; done > out/etc
 { pwd; ls -lR /work | grep -v ^total | cut -c 1-10; ls /work/*; } > out/files
 for file in /new /work/new "/work/in put/ä ö,\\"q\\".txt" out/../code/tool.sh; do
     echo changed 2> /dev/null > "$file" || echo "not $file"
@@ -65,7 +67,8 @@ WORKFLOW: dict[str, Any] = {
             "image": "tiny",
             "inputs": [ODD, "code/tool.sh"],
             "outputs": [
-                f"out/{name}" for name in ["arguments", "environment", "rights", "limits", "files", "refused", "read"]
+                f"out/{name}"
+                for name in ["arguments", "environment", "rights", "limits", "etc", "files", "refused", "read"]
             ],
             "command": ["sh", "-c", LOOK, "name", *ARGUMENTS],
         },
@@ -324,7 +327,7 @@ class TestTheSameBytes:
         assert (done.code, Path("/pwned").exists()) == (0, False), done.err
         assert set(done.verdicts.values()) == {"identical"}
         assert {"out/arguments", "plots/-1", "plots/a b/ü", "d/made.txt", "top ü.txt"} == done.verdicts.keys()
-        assert "6 of 6 identical" in done.out
+        assert "7 of 7 identical" in done.out
 
     def test_from_the_unpacked_archive_which_stays_as_it_is(
         self, analyses: Analyses, machine: Machine, tmp_path: Path
@@ -345,7 +348,9 @@ class TestTheSameBytes:
         assert (out / "refused").read_text().count("not /") == 3
         assert "CapEff:\t0000000000000000" in (out / "rights").read_text()
         assert "NoNewPrivs:\t1" in (out / "rights").read_text()
-        assert (out / "limits").read_text().startswith("1024\n4096\n0\npreserve\nroot:x:0")
+        assert (out / "limits").read_text() == "1024\n4096\n0\npreserve\n"
+        assert (out / "etc").read_text().startswith("root:x:0")
+        assert (out / "etc").read_text().endswith("\npreserve\n" + "".join(OFFLINE_FILES.values()))
         environment = (out / "environment").read_text()
         assert f"{VARIABLES[0]}\n".partition("\n")[0] in environment
         assert "LANG=C.UTF-8\n" in environment
@@ -605,4 +610,4 @@ class TestLeftOut:
         assert (done.code, "add --pull" in done.err) == (3, True), done.err
         done = machine(folder, *given, "--pull")
         assert (done.code, set(done.verdicts.values())) == (0, {"identical"}), done.err
-        assert "6 of 6 identical" in done.out
+        assert "7 of 7 identical" in done.out

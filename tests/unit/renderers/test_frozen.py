@@ -14,7 +14,7 @@ FROZEN = {
         "README.md": "41746b229a2a",
         "bag-info.txt": "ae977852d6e0",
         "bagit.txt": "1712ecfb074b",
-        "data/replay.sh": "2b97d08153ac",
+        "data/replay.sh": "5c3a12821480",
         "manifest-sha256.txt": "bbae6b6b1ff8",
         "ro-crate-metadata.json": "75735ad4e581",
         "ro-crate-preview.html": "6443fb5e989a",
