@@ -326,7 +326,7 @@ def write_file(path: Path, data: bytes) -> None:
 def link_file(source: Path, path: Path) -> None:
     """Have what ``write_file`` wrote to ``source`` at ``path`` too; written again only where no link can be made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".writing")
+    beside = path.with_name(path.name + ".linking")  # not ``write_file``'s, which writes over what it finds there
     beside.unlink(missing_ok=True)
     try:
         beside.hardlink_to(source)

@@ -71,6 +71,7 @@ def place(state: RunState, record: Record) -> int:
         elif os.path.lexists(target):
             _set_aside(state, product.path)
         state.store.place(pin, target)
+        state.hashes.remember(target, pin)
         state.placed[product.path] = pin.sha256
     return exchanged
 

@@ -16,8 +16,6 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import IO, Any
 
-from snakemake_interface_common.plugin_registry import PluginRegistryBase
-
 
 def _nothing(*_: object, **__: object) -> None:
     """Stand in for what describes a column of a table."""
@@ -33,11 +31,6 @@ def _open(path: str, mode: str, *, encoding: str | None, **_: object) -> IO[Any]
     return Path(path).open(mode, encoding=encoding)
 
 
-def _only_its_own(registry: PluginRegistryBase) -> None:
-    """Begin with no plug-ins: the registry adds Snakemake's own."""
-    registry.plugins = {}
-
-
 STAND_INS: Mapping[str, Mapping[str, Any]] = {
     "sqlalchemy": {"Column": _nothing, "JSON": None},
     "sqlmodel": {"SQLModel": object, "Field": _nothing},
@@ -47,18 +40,20 @@ STAND_INS: Mapping[str, Mapping[str, Any]] = {
 
 
 def import_snakemake(stand_ins: Mapping[str, Mapping[str, Any]] = STAND_INS) -> None:
-    """Import ``snakemake.api`` with stand-ins for some modules, or as it is where they do not do; and few plug-ins."""
-    PluginRegistryBase.collect_plugins = _only_its_own
+    """Import ``snakemake.api`` with few plug-ins, and with stand-ins for some modules unless they do not do."""
     sys.modules |= {name: module_of(name, **content) for name, content in stand_ins.items()}
     try:
-        importlib.import_module("snakemake.api")
+        _import_with_its_own_plug_ins()
     except Exception:  # whatever another version of Snakemake makes of them
         for name in [name for name in sys.modules if name in stand_ins or name.startswith("snakemake")]:
             del sys.modules[name]
-        importlib.import_module("snakemake.api")
-    else:
-        for name in stand_ins.keys() & {"sqlalchemy", "sqlmodel"}:  # plug-ins that others installed may want the real
-            del sys.modules[name]
+        _import_with_its_own_plug_ins()
+
+
+def _import_with_its_own_plug_ins() -> None:
+    registry = importlib.import_module("snakemake_interface_common.plugin_registry").PluginRegistryBase
+    registry.collect_plugins = lambda self: setattr(self, "plugins", {})  # what it adds then is Snakemake's own
+    importlib.import_module("snakemake.api")
 
 
 def module_of(name: str, /, **content: Any) -> ModuleType:

@@ -94,7 +94,6 @@ class ObjectStore:
             raise MachineError(
                 f"cannot write {target}: {error.strerror}", hint="free some space, or mend the rights"
             ) from error
-        self._hashes.remember(target, pin)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -195,13 +195,27 @@ def test_the_database_toolkit_is_imported_only_where_it_must_be(usable: bool) ->
 @pytest.mark.parametrize("kind", ["executor", "logger", "scheduler"])
 def test_plug_ins_that_others_installed_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Snakemake would import all it finds: a broken one would be the end of every run."""
-    plug_in = tmp_path / f"snakemake_{kind}_plugin_broken"
-    plug_in.mkdir()
-    (plug_in / "__init__.py").write_text("raise RuntimeError('broken')")
+    _install_broken_plug_in(tmp_path, kind)
     monkeypatch.syspath_prepend(tmp_path)
     seen: list[str] = []
     run(chain(1), execute=lambda name: not seen.append(name), cores=1, folder=tmp_path / "run")
     assert seen == ["j0"]
+
+
+def test_nor_where_stand_ins_do_not_do(tmp_path: Path) -> None:
+    """Snakemake is imported a second time then, as it is."""
+    _install_broken_plug_in(tmp_path, "executor")
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from preserve.scheduler import light_import; "
+        "light_import.import_snakemake({'sqlalchemy': {}}); from snakemake import api"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def _install_broken_plug_in(folder: Path, kind: str) -> None:
+    plug_in = folder / f"snakemake_{kind}_plugin_broken"
+    plug_in.mkdir()
+    (plug_in / "__init__.py").write_text("raise RuntimeError('broken')")
 
 
 @pytest.mark.parametrize("alive", [True, False])

@@ -20,6 +20,7 @@ def test_what_passes_through_is_not_remembered(tmp_path: Path) -> None:
         work.write_text("made")
         log.write_text(f"said in {run}")
         kept += [store.take(work), store.keep(log)]
+        store.place(kept[-1], tmp_path / run / "log of a step that is not run again")
         assert not work.exists()
         assert log.read_text() == f"said in {run}"
     memory.save()
