@@ -121,10 +121,11 @@ UNSTEADY: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Archived:
-    """An archive, the run's results by path, and the id of its image in Docker."""
+    """An archive, and the digests of its image: of its config, and of its manifest."""
 
     file: Path
-    image: str
+    config: str
+    manifest: str
 
     def unpacked(self, folder: Path) -> Path:
         """The archive's files in a folder of their own."""
@@ -170,8 +171,8 @@ class Analyses:
 
     def _archive(self, root: Path, file: Path, options: tuple[str, ...]) -> Archived:
         self._call(root, "none", "archive", "--allow-dirty", "-o", str(file), *options)
-        lock = json.loads((root / "preserve.lock").read_bytes())
-        return Archived(file=file, image=lock["images"]["tiny"]["config_digest"])
+        image = json.loads((root / "preserve.lock").read_bytes())["images"]["tiny"]
+        return Archived(file=file, config=image["config_digest"], manifest=image["manifest_digest"])
 
     def _call(self, root: Path, engine: str, *arguments: str) -> None:
         environment = {"PATH": PATH, "HOME": str(self.place), "DOCKER_HOST": self.docker_host}
@@ -302,9 +303,9 @@ def client(docker_host: str) -> Iterator[docker.DockerClient]:
     found.close()
 
 
-def forget_image(client: docker.DockerClient, image: str) -> None:
-    """Remove an image from Docker, if it is there."""
-    if image in {found.id for found in client.images.list()}:
+def forget_image(client: docker.DockerClient, archived: Archived) -> None:
+    """Remove an archive's image from Docker, if it is there (with the containerd store under its manifest's digest)."""
+    for image in {archived.config, archived.manifest} & {found.id for found in client.images.list()}:
         client.images.remove(image, force=True)
 
 
@@ -322,7 +323,7 @@ class TestTheSameBytes:
         shell: tuple[str, ...],
     ) -> None:
         archived = analyses.archived("odd", recorded)
-        forget_image(client, archived.image)
+        forget_image(client, archived)
         done = machine.pipe(archived.file, shell=shell)
         assert (done.code, Path("/pwned").exists()) == (0, False), done.err
         assert set(done.verdicts.values()) == {"identical"}
@@ -582,9 +583,9 @@ class TestLeftOut:
         whole, archived = analyses.archived("odd", "docker"), analyses.archived("odd", "docker", *self.OUT)
         (tmp_path / "given").write_text("ä\n")
         given = ("--input", f"{ODD}={tmp_path}/given")
-        forget_image(client, archived.image)
+        forget_image(client, archived)
         done = machine.pipe(archived.file, *given, "--pull")
-        assert (done.code, archived.image in done.err) == (3, True), done.err
+        assert (done.code, archived.config in done.err) == (3, True), done.err
         if engine == "docker":
             assert machine.pipe(whole.file).code == 0  # which loads it
             assert machine.pipe(archived.file, *given).code == 0
@@ -598,12 +599,10 @@ class TestLeftOut:
         tmp_path: Path,
     ) -> None:
         archived = analyses.archived("odd", "docker", *self.OUT)
-        forget_image(client, archived.image)
+        forget_image(client, archived)
         (tmp_path / "given").write_text("ä\n")
         folder = archived.unpacked(tmp_path / "odd")
-        lock = json.loads((folder / "data/workflow/preserve.lock").read_bytes())
-        digest = lock["images"]["tiny"]["manifest_digest"]
-        name = registry.push(analyses.image, digest, "hep/odd:1").rpartition(":")[0]
+        name = registry.push(analyses.image, archived.manifest, "hep/odd:1").rpartition(":")[0]
         edit_script(folder, "'' oci:layout\n", f"{name} docker://{name}:1\n")
         given = ("--input", f"{ODD}={tmp_path}/given")
         done = machine(folder, *given)
