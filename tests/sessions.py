@@ -38,7 +38,7 @@ LONG = """\
     outputs: [nap/nap.txt]
     run: |
       sleep ${{ parameters.seconds }} || echo woken
-      cp ${{ inputs[0] }} ${{ outputs[0] }}
+      cp first/first.txt ${{ outputs[0] }}
 """
 
 
@@ -171,11 +171,11 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 @contextmanager
-def napping(analysis: Analysis) -> Iterator[Napping]:
-    """A run in the middle of its long step."""
+def napping(analysis: Analysis, *, step: str = "nap") -> Iterator[Napping]:
+    """A run, up to ``step``, in the middle of its long step."""
     seconds = next(SECONDS)
     with subprocess.Popen(
-        analysis.argv("run", "--step", "nap", "-p", f"seconds={seconds}"),
+        analysis.argv("run", "--step", step, "-p", f"seconds={seconds}"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

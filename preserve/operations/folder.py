@@ -110,9 +110,9 @@ class Folder:
                 return True
         return False
 
-    def hashes(self) -> HashMemory:
-        """Open the memory of hashes."""
-        return HashMemory(self.state / "hashes.json")
+    def hashes(self, *, anew: bool = False) -> HashMemory:
+        """Open the memory of hashes; ``anew``: each file is read again before it is trusted."""
+        return HashMemory(self.state / "hashes.json", anew=anew)
 
     def store(self, hashes: HashMemory) -> ObjectStore:
         """Open the store of products."""

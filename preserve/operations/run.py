@@ -85,7 +85,7 @@ def run(
         Interrupted: the user stopped it.
     """
     with folder.held():
-        hashes = folder.hashes()
+        hashes = folder.hashes(anew=options.no_cache)
         try:
             situation = look(folder, hashes, parameters(folder))
             state = RunState.at_start(folder, situation, hashes)
@@ -218,6 +218,7 @@ def _context(state: RunState, todo: list[PlannedStep], engine: Engine, options: 
         engine_used=EngineUsed(name=engine.name, version=engine.version()),
         machine=read_machine(),
         images={name: image_used(state.folder, name, state.plan.images[name]) for name in _images(todo)},
+        hashes=state.hashes,
         store=state.store,
         label=owner(state.folder) + run_folder.name,
         trace_inputs=options.trace_inputs,

@@ -17,11 +17,12 @@ from preserve.documents.paths import closed
 from preserve.documents.plan import Plan, PlannedStep
 from preserve.documents.reach import Reach, unopened_inputs
 from preserve.documents.record import Artifact, EngineUsed, ImageUsed, Machine, Record, step_key
-from preserve.errors import MachineError
+from preserve.errors import DigestMismatch, MachineError
 from preserve.interfaces import Engine, Execution, Mount, RunRequest
-from preserve.operations.folder import Folder, artifact, link_file, write_file
+from preserve.operations.folder import Folder, artifact, link_file, pin_of, write_file
 from preserve.operations.made_instead import made_instead, shown
 from preserve.operations.watching import InputWatch
+from preserve.stores.hashes import HashMemory
 from preserve.stores.objects import ObjectStore
 
 WORK = "/work"
@@ -43,6 +44,7 @@ class StepContext:
     engine_used: EngineUsed
     machine: Machine
     images: Mapping[str, ImageUsed]
+    hashes: HashMemory
     store: ObjectStore
     label: str
     trace_inputs: bool = False
@@ -57,28 +59,40 @@ def run_step(
     exit code other than 0, and no products.
 
     Raises:
+        DigestMismatch: a file that the step reads is not (or was not to the end) what it was when the run began.
         MachineError: the engine could not start the container, or the disk is full.
     """
-    logs = context.run / "logs" / step.id
-    logs.mkdir(parents=True, exist_ok=True)
     work = context.run / "work" / step.id
-    started, clock = datetime.now(UTC), time.monotonic()
     try:
-        mounts = lay_out(step, {a.path: source_of[a.path] for a in read}, work)
-        request = request_of(context.plan, step, mounts, label=context.label)
-        watch = _watch(context, step, mounts, work)
-        with watch, (logs / "stdout").open("wb") as stdout, (logs / "stderr").open("wb") as stderr:
-            execution = context.engine.run(request, stdout=stdout, stderr=stderr)
-        seconds = time.monotonic() - clock
-        products, failure = _collect(context, step, read, work, execution)
-        if failure is None:
-            _write_reach(context, step, read, watch, work)
+        return _recorded(context, step, read, source_of, work)
     except MachineError as error:
         raise MachineError(f"step {step.id}: {error.message}", hint=error.hint) from error
     except OSError as error:
-        raise MachineError(f"step {step.id}: {error.strerror}: {error.filename}", hint="see: df -h .") from error
+        where = error.filename or context.run
+        raise MachineError(f"step {step.id}: {error.strerror}: {where}", hint=f"see: df -h {where}") from error
     finally:
         remove_work(work)
+
+
+def _recorded(
+    context: StepContext, step: PlannedStep, read: tuple[Artifact, ...], source_of: Mapping[str, Path], work: Path
+) -> Record:
+    logs = context.run / "logs" / step.id
+    logs.mkdir(parents=True, exist_ok=True)
+    started, clock = datetime.now(UTC), time.monotonic()
+    mounts = lay_out(step, {a.path: source_of[a.path] for a in read}, work)
+    laid_out = _laid_out(read, mounts, work)
+    _require_unchanged(context, step, read, source_of, laid_out)
+    request = request_of(context.plan, step, mounts, label=context.label)
+    watch = _watch(context, laid_out, work)
+    with watch, (logs / "stdout").open("wb") as stdout, (logs / "stderr").open("wb") as stderr:
+        execution = context.engine.run(request, stdout=stdout, stderr=stderr)
+    seconds = time.monotonic() - clock
+    if not execution.stopped:
+        _require_unchanged(context, step, read, source_of, laid_out)
+    products, failure = _collect(context, step, read, work, execution)
+    if failure is None:
+        _write_reach(context, step, read, watch, work)
     image = context.images[step.image]
     record = Record(
         step=step.id,
@@ -106,6 +120,28 @@ def run_step(
     if failure is None:
         link_file(written, context.folder.record_of(record.key))
     return record
+
+
+def _laid_out(read: tuple[Artifact, ...], mounts: tuple[Mount, ...], work: Path) -> dict[str, Path]:
+    """Where the files lie that a step sees: links that were made for it, or what is mounted from elsewhere."""
+    elsewhere = {m.target.removeprefix(f"{WORK}/"): m.source for m in mounts if not m.source.is_relative_to(work)}
+    return {one.path: elsewhere.get(one.path, work / "in" / one.path) for one in read}
+
+
+def _require_unchanged(
+    context: StepContext,
+    step: PlannedStep,
+    read: tuple[Artifact, ...],
+    source_of: Mapping[str, Path],
+    laid_out: Mapping[str, Path],
+) -> None:
+    """See that the step reads what its record will say: the author may have saved a file since the run began."""
+    for one in read:
+        if not context.hashes.is_still(source_of[one.path], pin_of(one), at=laid_out[one.path]):
+            raise DigestMismatch(
+                f"step {step.id}: {one.path} was changed while the run went on; what the step made of it is not kept",
+                hint="run the same command again: it begins with the files as they are then",
+            )
 
 
 def lay_out(step: PlannedStep, sources: Mapping[str, Path], work: Path) -> tuple[Mount, ...]:
@@ -143,13 +179,11 @@ def lay_out(step: PlannedStep, sources: Mapping[str, Path], work: Path) -> tuple
     return tuple(mounts)
 
 
-def _watch(
-    context: StepContext, step: PlannedStep, mounts: tuple[Mount, ...], work: Path
-) -> InputWatch | contextlib.nullcontext[None]:
+def _watch(context: StepContext, laid_out: Mapping[str, Path], work: Path) -> InputWatch | contextlib.nullcontext[None]:
     """Watch the inputs as they are laid out, if that is asked for."""
     if not context.trace_inputs:
         return contextlib.nullcontext()
-    elsewhere = {m.target.removeprefix(f"{WORK}/"): m.source for m in mounts if not m.source.is_relative_to(work)}
+    elsewhere = {path: place for path, place in laid_out.items() if not place.is_relative_to(work)}
     return InputWatch(work / "in", elsewhere)
 
 

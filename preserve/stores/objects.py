@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -55,9 +54,8 @@ class ObjectStore:
         pin = hash_file(path)
         if not self.holds(pin):
             target = self.path(pin)
-            target.parent.mkdir(parents=True, exist_ok=True)
             path.chmod(0o444)
-            _link_or_copy(path, target)
+            _put(path, target)  # steps that end together may have the same log
             self._hashes.remember(target, pin)
         return pin
 
@@ -83,22 +81,23 @@ class ObjectStore:
         if not self.holds(pin):
             raise DigestMismatch(f"{target.name}: the store no longer holds {pin.sha256}", hint="run again")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            beside = Path(tempfile.mktemp(dir=target.parent, prefix=".placing-"))  # noqa: S306 (link refuses a taken name)
-            try:
-                _link_or_copy(self.path(pin), beside)
-                beside.replace(target)
-            finally:
-                beside.unlink(missing_ok=True)  # rename onto another link of the same file leaves both
+            _put(self.path(pin), target)
         except OSError as error:
             raise MachineError(
                 f"cannot write {target}: {error.strerror}", hint="free some space, or mend the rights"
             ) from error
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    with contextlib.suppress(OSError):
-        target.hardlink_to(source)
-        return
-    shutil.copyfile(source, target)
-    target.chmod(source.stat().st_mode & 0o777)
+def _put(source: Path, target: Path) -> None:
+    """Make ``target`` a link of ``source``, or a copy where none can be made; whole, or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mktemp(dir=target.parent, prefix=".placing-"))  # noqa: S306 (link refuses a taken name)
+    try:
+        try:
+            beside.hardlink_to(source)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source, beside)
+            beside.chmod(source.stat().st_mode & 0o777)
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)  # rename onto another link of the same file leaves both

@@ -41,8 +41,14 @@ images:
 parameters: {seconds: 0}
 steps:
 """
-    + LONG
+    + LONG.replace("inputs: [", "inputs: [code/words.txt, ")
     + """\
+  - name: reader
+    stage: postprocessing
+    image: tiny
+    inputs: [nap/nap.txt, code/words.txt]
+    outputs: [read/words.txt]
+    run: cat nap/nap.txt code/words.txt > ${{ outputs[0] }}
   - name: slow
     stage: preparation
     image: tiny
@@ -75,7 +81,7 @@ PIECES = {f"piece@number={number}" for number in (1, 2, 3)}
 def template(tmp_path_factory: pytest.TempPathFactory, tiny_image: TinyImage) -> Path:
     """The analysis, committed and locked."""
     root = tmp_path_factory.mktemp("endings") / "template"
-    return lock_analysis(root, tiny_image.layout, {"preserve.yaml": STEPS})
+    return lock_analysis(root, tiny_image.layout, {"preserve.yaml": STEPS, "code/words.txt": "old\n"})
 
 
 @pytest.fixture
@@ -101,6 +107,14 @@ def children(process: subprocess.Popen[str], word: str) -> list[int]:
 def sleepers(run: Napping) -> list[int]:
     """The process in the container, as this machine sees it."""
     return [pid for pid, line in command_lines() if line[-2:] == ["sleep", str(run.seconds)]]
+
+
+def edit(path: Path, *, in_place: bool) -> None:
+    """Give a file another content of the same length."""
+    path.chmod(0o644)
+    if not in_place:
+        path.rename(path.with_name("away"))
+    path.write_text("new\n" if path.name == "words.txt" else "later\n")
 
 
 def kill_guard(run: Napping) -> None:
@@ -149,6 +163,36 @@ class TestSignals:
         code, stderr = asleep.end()
         assert code == 130, stderr
         assert asleep.traces() == []
+
+
+class TestFilesChangedMeanwhile:
+    """What a record names is what its step read: nothing of the new file is kept under the old one's key."""
+
+    @pytest.mark.parametrize(
+        ("name", "step"), [("code/words.txt", "nap"), ("code/words.txt", "reader"), ("first/first.txt", "nap")]
+    )
+    def test_it_is_said_and_nothing_is_kept(self, chain: Analysis, name: str, step: str) -> None:
+        with napping(chain, step=step) as run:
+            edit(chain.root / name, in_place=step == "nap")
+            os.kill(sleepers(run)[0], signal.SIGTERM)
+            code, said = run.end()
+        assert (code, f"step {step}: {name} was changed while the run went on" in said) == (5, True), said
+        run.assert_clean()
+        if step == "nap":
+            assert not (chain.root / "nap/nap.txt").exists()
+        if name == "code/words.txt":
+            (chain.root / name).write_text("old\n")
+        found = chain.run("--step", "reader", "-p", "seconds=0")
+        assert {"nap", "reader"} <= found["reasons"].keys()
+        assert (chain.root / "read/words.txt").read_text() == "first\nold\n"
+
+    def test_a_file_replaced_under_a_step_that_runs_is_not_the_one_it_reads(self, chain: Analysis) -> None:
+        with napping(chain) as run:
+            edit(chain.root / "code/words.txt", in_place=False)
+            os.kill(sleepers(run)[0], signal.SIGTERM)
+            assert run.end()[0] == 0
+        again = chain.run("-n", "--step", "nap", "-p", f"seconds={run.seconds}")
+        assert again["reasons"] == {"nap": "code/words.txt changed"}
 
 
 class TestGuardKilled:

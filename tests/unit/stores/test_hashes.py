@@ -37,3 +37,34 @@ def test_a_damaged_memory_costs_hashing_again_only(file: Path, tmp_path: Path, t
     assert memory.pin(file).sha256 == Digest.of(b"one")
     memory.save()
     assert str(Digest.of(b"one")) in (tmp_path / "hashes.json").read_text()
+
+
+def test_what_earlier_processes_knew_can_be_doubted(file: Path, tmp_path: Path) -> None:
+    memory = HashMemory(tmp_path / "hashes.json")
+    memory.pin(file)
+    memory.save()
+    before = file.stat()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    doubting = HashMemory(tmp_path / "hashes.json", anew=True)
+    assert doubting.pin(file).sha256 == Digest.of(b"two")
+    doubting.save()
+    assert HashMemory(tmp_path / "hashes.json").pin(file).sha256 == Digest.of(b"two")
+
+
+def test_a_link_is_still_what_was_pinned_until_it_is_written_to(file: Path, tmp_path: Path) -> None:
+    memory, link = HashMemory(tmp_path / "hashes.json"), tmp_path / "link"
+    pin = memory.pin(file)
+    link.hardlink_to(file)
+    os.utime(file)
+    assert memory.is_still(file, pin, at=link)
+    file.rename(tmp_path / "away")
+    file.write_bytes(b"two")
+    assert memory.is_still(file, pin, at=link)
+    assert not memory.is_still(file, pin, at=file)
+    link.chmod(0o755)
+    assert not memory.is_still(file, pin, at=link)
+    link.chmod(0o644)
+    link.write_bytes(b"new")
+    assert not memory.is_still(file, pin, at=link)
+    assert not memory.is_still(file, pin, at=tmp_path / "nowhere")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+
+import pytest
 
 from preserve.stores.hashes import HashMemory
 from preserve.stores.objects import ObjectStore
@@ -25,3 +28,20 @@ def test_what_passes_through_is_not_remembered(tmp_path: Path) -> None:
         assert log.read_text() == f"said in {run}"
     memory.save()
     assert json.loads((tmp_path / "hashes.json").read_text()).keys() == {str(store.path(pin)) for pin in kept}
+
+
+def test_two_that_keep_the_same_at_once_do_not_write_into_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may have looked before the other was done: what has an object's name is whole at any time."""
+    store = ObjectStore(tmp_path / "objects", HashMemory(tmp_path / "hashes.json"))
+    monkeypatch.setattr(store, "holds", lambda pin: False)
+    logs = [tmp_path / "one", tmp_path / "two"]
+    for log in logs:
+        log.write_text("")
+        os.utime(log, ns=(1, 1))
+    pins = [store.keep(log) for log in logs]
+    assert pins[0] == pins[1]
+    assert [log.stat().st_mtime_ns for log in logs] == [1, 1]
+    assert store.path(pins[0]).samefile(logs[1])
+    assert [path.name for path in store.path(pins[0]).parent.iterdir()] == [store.path(pins[0]).name]
