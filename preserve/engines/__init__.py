@@ -23,7 +23,7 @@ class Constructor(Protocol):
 def docker_engine(*, host: str | None, cache: Path, program: str | None = None, search_path: str = "") -> LastingEngine:
     """Docker (or Podman's service) at ``host``, e.g. ``unix:///var/run/docker.sock`` (``None``: that one).
 
-    ``cache`` holds two small files that its containers see.
+    ``cache`` holds three small files that its containers see.
     """
     from preserve.engines.docker import DockerEngine  # noqa: PLC0415 - 0.13 s that other engines need not pay
 

@@ -123,22 +123,19 @@ class ApptainerEngine:
         program, image, guard = self._found(), self._loaded(request.image), self._guarding()
         if request.user is not None:
             raise MachineError("Apptainer runs containers as the caller", hint="another user: --engine docker")
-        try:
-            with self._scratch(guard, request.label) as scratch:
-                if self._stopping:
-                    return Execution(exit_code=KILLED, stopped=True)
-                container = ContainerProcess(self._start(program, image, request, scratch, (stdout, stderr)), request)
-                self._running[scratch.name] = container.group
-                if self._stopping:  # stop() may have come before there was something to kill
-                    container.kill()
-                execution = container.wait(lambda: self._running.pop(scratch.name), stopped=lambda: self._stopping)
-                if execution.timed_out or execution.exit_code >= KILLED:
-                    kill_session(container.group)  # the engine could not end what it started for the image
-                    end_carriers(str(scratch))  # killed, they may take a moment: nothing runs on when this returns
-                self._require_start(scratch, execution, stderr)
-                return execution
-        except OSError as error:
-            raise MachineError(f"{program.path} could not be started: {error.strerror}", hint=INSTALL) from error
+        with self._scratch(guard, request.label) as scratch:
+            if self._stopping:
+                return Execution(exit_code=KILLED, stopped=True)
+            container = ContainerProcess(self._start(program, image, request, scratch, (stdout, stderr)), request)
+            self._running[scratch.name] = container.group
+            if self._stopping:  # stop() may have come before there was something to kill
+                container.kill()
+            execution = container.wait(lambda: self._running.pop(scratch.name), stopped=lambda: self._stopping)
+            if execution.timed_out or execution.exit_code >= KILLED:
+                kill_session(container.group)  # the engine could not end what it started for the image
+                end_carriers(str(scratch))  # killed, they may take a moment: nothing runs on when this returns
+            self._require_start(scratch, execution, stderr)
+            return execution
 
     def stop(self) -> None:
         """End all containers of this engine object now; safe in a signal handler (no lock is taken)."""
@@ -175,7 +172,8 @@ class ApptainerEngine:
             (scratch / "work").mkdir(parents=True)
             (scratch / "started").touch()
             (scratch / "label").write_text(label)
-            yield scratch
+            with _no_survivor(scratch):
+                yield scratch
         finally:
             remove_tree(scratch)
             guard.forget("scratch", str(scratch))
@@ -193,14 +191,17 @@ class ApptainerEngine:
             stream.flush()
         limits = self.limits_enforced and request.resources.memory is not None
         with _on_cpus(request.cpus_allowed):
-            process = subprocess.Popen(
-                _command(program, image, request, scratch, limits=limits),
-                stdin=None if request.interactive else subprocess.DEVNULL,
-                stdout=None if request.interactive else streams[0],
-                stderr=None if request.interactive else streams[1],
-                env=self._child_environment(program, image, request, scratch),
-                start_new_session=not request.interactive,
-            )
+            try:
+                process = subprocess.Popen(
+                    _command(program, image, request, scratch, limits=limits),
+                    stdin=None if request.interactive else subprocess.DEVNULL,
+                    stdout=None if request.interactive else streams[0],
+                    stderr=None if request.interactive else streams[1],
+                    env=self._child_environment(program, image, request, scratch),
+                    start_new_session=not request.interactive,
+                )
+            except OSError as error:
+                raise MachineError(f"{program.path} could not be started: {error.strerror}", hint=INSTALL) from error
         lower_limits(process.pid)
         return process
 
@@ -246,7 +247,13 @@ class ApptainerEngine:
         program = self._found()
         quick = () if "--sandbox" in arguments or program.flavour != "apptainer" else _QUICK_SIF
         command = [program.path, "--silent", "build", *quick, *arguments]
-        done = run_command(command, quiet=True, environ=self._engine_environment(scratch))
+        guard = self._guarding()
+        guard.watch("scratch", str(scratch))
+        try:
+            with _no_survivor(scratch):
+                done = run_command(command, quiet=True, environ=self._engine_environment(scratch))
+        finally:
+            guard.forget("scratch", str(scratch))
         if done["return_code"] != 0:
             said = "".join(done["message"]).strip().splitlines() or [f"exit code {done['return_code']}"]
             raise MachineError(f"{program.path} could not build the image: {_bare(said[-1])}")
@@ -405,6 +412,16 @@ def _on_cpus(allowed: tuple[int, ...]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def _no_survivor(scratch: Path) -> Iterator[None]:
+    """End what carries ``scratch`` in its environment where an exception leaves it running: of a signal's handler."""
+    try:
+        yield
+    except BaseException:
+        end_carriers(str(scratch))
+        raise
 
 
 def _last_line(stream: BinaryIO) -> str:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import docker.types
 import requests
@@ -36,7 +36,18 @@ from preserve.oci import Layout
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 LABEL = "preserve.run"
 KILLED = 137  # 128 + SIGKILL
+DAY = 86400  # seconds
 TEMPORARY = dict.fromkeys(("/tmp", "/var/tmp"), "rw,exec,nosuid,nodev,size=8g,mode=1777")  # noqa: S108
+
+_UNREACHABLE = (
+    DockerException,
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+    ConnectionError,
+    TimeoutError,
+    FileNotFoundError,  # no socket
+    PermissionError,  # not in the group docker
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,8 +159,7 @@ class DockerEngine:
                 )
                 return self._follow(client, name, request, stdout, stderr)
             finally:
-                with contextlib.suppress(NotFound):
-                    client.remove_container(name, force=True, v=True)
+                _remove(client, name)
                 guard.forget("docker", name)
                 del self._running[name]
 
@@ -172,10 +182,10 @@ class DockerEngine:
             client = self._connection()
             ended = []
             for found in client.containers(all=True, filters={"label": LABEL}):
-                name = found["Names"][0].lstrip("/")
+                names = found["Names"] or [found["Id"]]  # one that is half removed may have lost its name
+                name = names[0].lstrip("/")
                 if found["Labels"][LABEL].startswith(label_prefix) and name not in self._running:
-                    with contextlib.suppress(NotFound):
-                        client.remove_container(name, force=True, v=True)
+                    _remove(client, found["Id"])
                     ended.append(name)
             return tuple(ended)
 
@@ -239,8 +249,13 @@ class DockerEngine:
                 left = 1 + int(max(0.0, deadline - time.monotonic()))
                 return int(client.wait(name, timeout=left)["StatusCode"]), False
             self._kill(name)
-        # a day at a time: without any time-out a vanished daemon would never be noticed
-        return int(client.wait(name, timeout=86400)["StatusCode"]), deadline is not None
+        while True:  # a day at a time: without any time-out a vanished daemon would never be noticed
+            asked = time.monotonic()
+            try:
+                return int(client.wait(name, timeout=DAY)["StatusCode"]), deadline is not None
+            except (requests.exceptions.ConnectionError, requests.exceptions.ReadTimeout):
+                if time.monotonic() - asked < DAY:
+                    raise
 
     def _explain(
         self, client: APIClient, name: str, code: int, timed_out: bool, request: RunRequest, stderr: BinaryIO
@@ -253,9 +268,7 @@ class DockerEngine:
 
     def _kill(self, name: str) -> None:
         # not yet started, already gone, or the daemon is: whoever waits for the container finds out
-        with contextlib.suppress(
-            DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError
-        ):
+        with contextlib.suppress(*_UNREACHABLE):
             self._connection().kill(name)
 
     def _configuration(self, client: APIClient, request: RunRequest, image: _Loaded) -> dict[str, Any]:
@@ -334,14 +347,11 @@ class DockerEngine:
             yield
         except APIError as error:
             raise MachineError(f"Docker refused {what}: {error.explanation or error}") from error
-        except (DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            self._unreachable(error)
-
-    def _unreachable(self, error: Exception) -> NoReturn:
-        raise MachineError(
-            f"no Docker engine answers at {self._host}: {error}",
-            hint="start Docker, join the group docker, or use another engine: --engine apptainer",
-        ) from error
+        except _UNREACHABLE as error:
+            raise MachineError(
+                f"no Docker engine answers at {self._host}: {error}",
+                hint="start Docker, join the group docker, or use another engine: --engine apptainer",
+            ) from error
 
 
 class _Observation:
@@ -394,6 +404,17 @@ def facts(host: str | None) -> DockerFacts:
         return DockerFacts(host=address, problem=error.message)
     finally:
         engine.close()
+
+
+def _remove(client: APIClient, name: str) -> None:
+    """Kill and remove a container, if nobody has or does."""
+    try:
+        client.remove_container(name, force=True, v=True)
+    except NotFound:
+        return
+    except APIError as error:
+        if "already in progress" not in str(error.explanation):  # by the guard of a run that was killed just now
+            raise
 
 
 def _write_own_files(cache: Path, host_name: str) -> tuple[Mount, ...]:

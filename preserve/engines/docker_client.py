@@ -6,6 +6,7 @@ import socket
 from typing import Any
 
 from docker import APIClient
+from docker.errors import DockerException
 from docker.transport import UnixHTTPAdapter
 
 CALL = 600  # seconds for one answer of the daemon; unpacking a large layer is one
@@ -19,7 +20,10 @@ def connect(host: str) -> APIClient:
         OSError, DockerException, requests.exceptions.RequestException: nobody answers.
     """
     _knock(host)
-    client = APIClient(base_url=host, version="auto", timeout=CALL, max_pool_size=POOL)
+    try:
+        client = APIClient(base_url=host, version="auto", timeout=CALL, max_pool_size=POOL)
+    except ValueError as error:  # of a port, or of brackets
+        raise DockerException(f"this is no address: {error}") from error
     client.trust_env = False  # no proxy and no .netrc of the caller; and a fifth less time per call
     adapter = client.get_adapter(client.base_url)
     if isinstance(adapter, UnixHTTPAdapter):

@@ -55,36 +55,61 @@ def end_carriers(text: str) -> None:
 
 
 def kill_carriers(text: str) -> int:
-    """Send SIGKILL to every process with ``text`` in its environment, and to their sessions; give how many there were.
+    """Send SIGKILL to all processes with ``text`` in their environment, and to what they started; give how many.
 
-    A file system in user space that an engine started for an image has lost the variable, but not its session.
+    A file system in user space that an engine started for an image has lost the text: it is known as their child, or
+    by their session, where that was made for them. The session of a user's shell is not: a terminal's container is in
+    it.
     """
-    wanted, sessions, found = os.fsencode(text), set(), 0
+    wanted, carriers = os.fsencode(text), set[int]()
     for pid in processes():
         try:
             if wanted in Path(f"/proc/{pid}/environ").read_bytes():
-                sessions.add(os.getsid(pid))
-                os.kill(pid, signal.SIGKILL)
-                found += 1
+                os.kill(pid, signal.SIGSTOP)  # it starts nothing more
+                carriers.add(pid)
         except OSError:
             continue  # gone, or not ours
-    return found + sum(kill_session(session) for session in sessions)
+    table = states()
+    seen = [table[pid][1:] for pid in carriers if pid in table]
+    own = {session for session, terminal in seen if session in carriers or (session not in table and not terminal)}
+    own.discard(os.getsid(0))
+    doomed, more = set[int](), carriers | {pid for pid, (_, session, _) in table.items() if session in own}
+    while more:
+        doomed |= more
+        more = {pid for pid, (parent, _, _) in table.items() if parent in more} - doomed
+    return kill(doomed)
 
 
 def kill_session(session: int) -> int:
     """Send SIGKILL to every living process of a session that is not our own; give how many there were."""
     if session in (0, os.getsid(0)):
         return 0
+    return kill({pid for pid, (_, its, _) in states().items() if its == session})
+
+
+def kill(pids: set[int]) -> int:
+    """Send SIGKILL to processes that may be gone, or not ours; give how many were there."""
     found = 0
-    for pid in processes():
+    for pid in pids:
         try:
-            # "pid (name) state ppid group session …": a zombie is dead already, whoever reaps it
-            state, _, _, its = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:4]
-            if int(its) == session and state != b"Z":
-                os.kill(pid, signal.SIGKILL)
-                found += 1
+            os.kill(pid, signal.SIGKILL)
+            found += 1
         except OSError:
             continue
+    return found
+
+
+def states() -> dict[int, tuple[int, int, int]]:
+    """Give parent, session and controlling terminal (0: none) of every living process, a zombie being dead already."""
+    found = {}
+    for pid in processes():
+        try:
+            # "pid (name) state ppid group session terminal …", proc(5)
+            words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:5]
+        except OSError:
+            continue
+        if words[0] != b"Z":
+            found[pid] = (int(words[1]), int(words[3]), int(words[4]))
     return found
 
 

@@ -25,7 +25,7 @@ from preserve.errors import MachineError, UserError
 from preserve.oci import INDEX, Image, Layout
 
 Form = Literal["folder", "sif"]
-VERSION = 2  # of what is written here; another one is built again
+VERSION = 3  # of what is written here; another one is built again
 STARTED = "/.singularity.d/started"  # in the container: filled just before the command takes over
 _ENGINE_LINKS = (".exec", ".run", ".shell", ".test", "environment", "singularity")
 
@@ -54,7 +54,7 @@ class PreparedImages:
             state = jsonform.load((place / "state.json").read_bytes(), str(place / "state.json"))
         except (OSError, UserError):
             return None
-        if state.get("version") != VERSION or state.get("fingerprint") != fingerprint(self._image(place)):
+        if state.get("version") != VERSION or state.get("fingerprint") != self._seal(place):
             return None
         return self._prepared(place, state["environment"])
 
@@ -86,7 +86,7 @@ class PreparedImages:
             image = store.verified_image(pin.manifest_digest, pin.config_digest, pin.diff_ids)
             seen = environment.image_environment(image.settings.get("Env") or ())
             self._unpack(store, image, work)
-            _write_state(ready, fingerprint(self._image(ready)), seen)
+            _write_state(ready, self._seal(ready), seen)
             place = self._place(pin)
             remove_tree(place)  # one that was changed after it was built
             ready.rename(place)
@@ -109,6 +109,9 @@ class PreparedImages:
 
     def _place(self, pin: ImagePin) -> Path:
         return self._folder / f"{pin.manifest_digest.hex}-{self._form}"
+
+    def _seal(self, place: Path) -> str:
+        return f"{fingerprint(self._image(place))} {fingerprint(place / 'files')}"
 
     def _image(self, place: Path) -> Path:
         return place / ("image" if self._form == "folder" else "image.sif")

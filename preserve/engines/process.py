@@ -1,4 +1,4 @@
-"""A started engine process: waited for without polling, killed with all its group, observed from outside."""
+"""A started engine process: waited for, killed with all its group, observed from outside."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from preserve.engines.guard_process import kill_session
 from preserve.engines.network import NetworkCounter, first_child
 from preserve.interfaces import Execution, RunRequest
 
@@ -36,7 +37,14 @@ class ContainerProcess:
 
     def wait(self, before_reaping: Callable[[], object], *, stopped: Callable[[], bool]) -> Execution:
         """Wait for the end; ``before_reaping`` is called while the process group cannot yet be another's."""
-        timed_out = self._wait_for_end()
+        try:
+            timed_out = self._wait_for_end()
+        except BaseException:  # a signal's handler raised, or something has run out: nobody will wait for it again
+            self.kill()
+            before_reaping()
+            self._process.wait()
+            kill_session(self.group)  # what the engine started for the image may have a group of its own
+            raise
         kill_group(self.group)  # the engine's process was killed alone: end the rest of its group
         before_reaping()
         _, status, used = os.wait4(self._process.pid, 0)
@@ -52,19 +60,14 @@ class ContainerProcess:
         )
 
     def _wait_for_end(self) -> bool:
-        descriptor = os.pidfd_open(self._process.pid)
-        try:
-            poller = select.poll()
-            poller.register(descriptor, select.POLLIN)
-            while not poller.poll(self._pause()):
+        with _end_of(self._process.pid) as ended:
+            while not ended(self._pause()):
                 if self._deadline is not None and time.monotonic() >= self._deadline:
                     self.kill()
-                    poller.poll()
+                    ended(None)
                     return True
                 self._look_for_network()
             return False
-        finally:
-            os.close(descriptor)
 
     def _pause(self) -> float | None:
         """Milliseconds until the next look: short while the container is being set up, then until the deadline."""
@@ -79,6 +82,31 @@ class ContainerProcess:
             self._watch_network = self._network is None
         if time.monotonic() > self._give_up:
             self._watch_network = False
+
+
+@contextlib.contextmanager
+def _end_of(pid: int) -> Iterator[Callable[[float | None], bool]]:
+    """Give what waits for the end of a child, milliseconds or for ever, and says whether it came; nothing is reaped."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:  # before Linux 5.3
+        yield lambda pause: _has_ended(pid, pause)
+        return
+    try:
+        poller = select.poll()
+        poller.register(descriptor, select.POLLIN)
+        yield lambda pause: bool(poller.poll(pause))
+    finally:
+        os.close(descriptor)
+
+
+def _has_ended(pid: int, pause: float | None) -> bool:
+    until = None if pause is None else time.monotonic() + pause / 1000
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        if until is not None and time.monotonic() >= until:
+            return False
+        time.sleep(0.005)
+    return True
 
 
 def lower_limits(pid: int) -> None:

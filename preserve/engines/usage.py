@@ -20,7 +20,10 @@ class Usage:
     def __init__(self, container: str, pid: int) -> None:
         self.cpu_seconds: float | None = None
         self.peak_memory: int | None = None
-        self._files = {kind: os.open(path, os.O_RDONLY | os.O_CLOEXEC) for kind, path in _files(container, pid)}
+        self._files: dict[str, int] = {}
+        for kind, path in _files(container, pid):
+            with contextlib.suppress(OSError):  # not on this machine, or the container has ended
+                self._files[kind] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def sample(self) -> None:
         """Read the counters once; costs some 20 microseconds."""
@@ -44,7 +47,7 @@ class Usage:
 
 
 def _files(container: str, pid: int) -> Iterator[tuple[str, Path]]:
-    """Find the counters that exist; none when ``pid`` is not the container's (a daemon on another machine)."""
+    """Name the counters, there or not; none when ``pid`` is not the container's (a daemon on another machine)."""
     try:
         lines = Path("/proc", str(pid), "cgroup").read_text().splitlines()
     except OSError:
@@ -53,9 +56,7 @@ def _files(container: str, pid: int) -> Iterator[tuple[str, Path]]:
         _, controllers, group = line.split(":", 2)
         if container not in group:
             continue
-        for kind, path in _candidates(controllers, group):
-            if path.exists():
-                yield kind, path
+        yield from _candidates(controllers, group)
 
 
 def _candidates(controllers: str, group: str) -> Iterator[tuple[str, Path]]:

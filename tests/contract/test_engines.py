@@ -6,6 +6,7 @@ Run as root, ``test_as_ordinary_user`` runs this file again as a user without an
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -150,6 +151,12 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def ring_when(condition: Callable[[], bool]) -> None:
+    """Send this process SIGALRM, for its main thread."""
+    within(20, condition)
+    os.kill(os.getpid(), signal.SIGALRM)
 
 
 class Running:
@@ -497,6 +504,51 @@ def test_background_processes_end_with_the_command(bench: Bench) -> None:
     assert within(2, lambda: not alive(marker))
 
 
+def test_a_kernel_without_descriptors_of_processes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Linux 5.3: the end of the engine's process is looked for, not waited for."""
+
+    def unknown(pid: int) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "pidfd_open", unknown)
+    marker = unique()
+    assert bench.run("sh", "-c", "sleep 0.2; exit 3")[0].exit_code == 3
+    assert bench.run("sleep", marker, resources=Resources(time=1))[0].timed_out
+    assert not alive(marker)
+
+
+def test_an_exception_leaves_nothing_running(bench: Bench) -> None:
+    """Ctrl-C where nothing catches it: a signal's handler raises while the main thread waits for the container."""
+    marker, before = unique(), image_servers()
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    handler = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        waker = threading.Thread(target=ring_when, args=(lambda: bool(alive(marker)),))
+        waker.start()
+        with pytest.raises(KeyboardInterrupt):
+            bench.run("sh", "-c", f"sleep {marker} & sleep {marker}")
+        waker.join()
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+    assert within(2, lambda: not alive(marker))
+    assert image_servers() <= before
+    assert containers(bench) == []
+
+
+def test_a_full_disk_is_not_taken_for_an_engine_that_does_not_answer(bench: Bench) -> None:
+    with open("/dev/full", "wb", buffering=0) as full, open("/dev/null", "wb") as stderr:  # noqa: PTH123
+        try:
+            execution = bench.engine.run(bench.request("echo", "on"), stdout=full, stderr=stderr)
+        except OSError as error:  # the engine that copies the streams itself
+            assert error.errno == errno.ENOSPC
+        else:
+            assert execution.exit_code == 1
+    assert containers(bench) == []
+
+
 def test_stop_ends_all_and_later_runs_too(bench: Bench) -> None:
     engine = bench.make()
     first, one = start_sleeping(bench, engine)
@@ -570,13 +622,13 @@ sys.exit(code)
 
 
 def child_process(
-    bench: Bench, *command: str, interactive: bool = False, **keywords: object
+    bench: Bench, *command: str, interactive: bool = False, before: tuple[str, ...] = (), **keywords: object
 ) -> subprocess.Popen[bytes]:
-    """A process of its own that runs one command in a container."""
+    """A process of its own that runs one command in a container; ``before`` is put before its command line."""
     host, cache = bench.engine._host if bench.kind == "docker" else None, str(bench.engine._cache)
     pin = bench.image.pin
     task = [bench.kind, host, cache, [pin.manifest_digest, pin.config_digest], command, bench.label, interactive]
-    argv = [sys.executable, "-c", CHILD, json.dumps(sys.path), json.dumps(task), PATH]
+    argv = [*before, sys.executable, "-c", CHILD, json.dumps(sys.path), json.dumps(task), PATH]
     return subprocess.Popen(argv, **keywords)
 
 
@@ -611,6 +663,62 @@ def test_leftovers_are_ended_by_label(bench: Bench) -> None:
     running._thread.join(30)
     assert containers(bench) == []
     other.close()
+
+
+def test_leftovers_may_be_ended_by_several_at_once(bench: Bench) -> None:
+    """A run begun at once after another was killed meets that one's guard."""
+    sleeping = [start_sleeping(bench, bench.make()) for _ in range(3)]
+    problems: list[Exception] = []
+
+    def end(engine: Engine) -> None:
+        try:
+            engine.end_leftovers(bench.label)
+        except Exception as error:
+            problems.append(error)
+
+    engines = [bench.make() for _ in range(4)]
+    threads = [threading.Thread(target=end, args=(engine,)) for engine in engines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert within(5, lambda: not any(alive(marker) for _, marker in sleeping))
+    assert within(5, lambda: containers(bench) == [])
+    for running, _ in sleeping:
+        running._thread.join(30)
+    for engine in engines:
+        engine.close()
+
+
+def test_the_session_of_a_users_shell_outlives_the_container_with_its_terminal(bench: Bench) -> None:
+    marker, mine, before = unique(), unique(), image_servers()
+    ours, theirs = os.openpty()
+    # a shell with a job of its own, in which somebody kills what has the container
+    script = f'sleep {mine} & "$@" & echo $!; wait $!; exec sleep {mine}'
+    shell = child_process(
+        bench,
+        *("sh", "-c", f"sleep {marker} & sleep {marker}"),
+        before=("sh", "-c", script, "sh"),
+        interactive=True,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    try:
+        assert within(30, lambda: len(alive(marker)) == 2)
+        os.kill(int(shell.stdout.readline()), signal.SIGKILL)
+        assert within(5, lambda: not alive(marker))
+        assert within(5, lambda: containers(bench) == [])
+        assert within(5, lambda: image_servers() <= before)
+        assert within(5, lambda: len(alive(mine)) == 2)
+    finally:
+        for pid in (*alive(mine), *alive(marker)):
+            os.kill(pid, signal.SIGKILL)
+        shell.stdout.close()
+        shell.wait()
+        os.close(ours)
 
 
 def test_interactive_connects_the_terminal(bench: Bench) -> None:

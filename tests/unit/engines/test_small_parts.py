@@ -119,6 +119,8 @@ def test_facts_give_a_reason_and_do_not_raise(tmp_path: Path) -> None:
     nobody = docker_facts(f"unix://{tmp_path}/none.sock")
     assert nobody.version is None
     assert "no Docker engine answers" in (nobody.problem or "")
+    for address in ("tcp://h:abc", "tcp://[::1", "http://[", "nonsense://x"):
+        assert f"no Docker engine answers at {address}" in (docker_facts(address).problem or "")
     nothing = apptainer_facts(None, str(tmp_path))
     assert nothing.program is None
     assert "no program apptainer or singularity" in (nothing.problem or "")
