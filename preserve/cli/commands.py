@@ -98,7 +98,8 @@ def _run(arguments: argparse.Namespace, scheduler: Scheduler) -> int:
     if arguments.json:
         tell(_run_document(outcome))
     if not outcome.reasons:
-        say(arguments, f"nothing to do: {all_are(len(outcome.records), 'step')} done")
+        what = "no step has to run" if outcome.moved else "nothing to do"
+        say(arguments, f"{what}: {all_are(len(outcome.records), 'step')} done")
     elif not options.dry_run:
         say(arguments, f"done: {counted_of(len(outcome.ran), len(outcome.records), 'step')} run")
     elif not arguments.json:

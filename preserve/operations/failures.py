@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from preserve.documents.plan import PlannedStep
 from preserve.documents.record import Record
+from preserve.operations.run_step import WORK
 
 _PATH = re.compile(r"[\w.+=@/-]+")
 CANNOT_EXECUTE, NOT_FOUND = 126, 127  # what a shell ends with (POSIX, XCU 2.8.2)
 KILLED = 137  # 128 + SIGKILL: how Linux ends a process that wants more memory than there is
 _LIBRARY = re.compile(r"error while loading shared libraries: ([\w.+-]+)")
+_MODULE = re.compile(r"No module named '([\w.]+)'")  # as Python says it
+_READ_ONLY = "Read-only file system"
 # as ash, dash, bash, env, tini and our start in Apptainer say that a program is not there, or not for execution
 _PROGRAM = re.compile(
     r"(?:^|[\s'‘])([\w.+@/-]+)['’]?(?: failed)?: "
@@ -22,20 +25,43 @@ _PROGRAM = re.compile(
 
 def reasons_for_failure(root: Path, step: PlannedStep, record: Record, printed: Sequence[str]) -> tuple[str, ...]:
     """Give hints for a failed step of the analysis in ``root``; ``printed`` are the last lines of its output."""
+    missed = (*_undeclared_files(root, step, printed), *_undeclared_modules(root, step, printed))
     own = (*_programs(step, record, printed), *_killed(step, record), *_network(step, record))
-    return tuple(dict.fromkeys((*_undeclared_files(root, step, printed), *own)))
+    return tuple(dict.fromkeys((*missed, *_read_only(step, printed), *own)))
 
 
 def _undeclared_files(root: Path, step: PlannedStep, printed: Sequence[str]) -> Iterator[str]:
     """A file that the step speaks of, and that is there, but not for the step."""
-    declared = tuple(item.path for item in step.inputs)
     for word in (word for line in printed for word in _PATH.findall(line)):
-        path = word.removeprefix(f"{root}/").removeprefix("./").rstrip(".")
-        if path in declared or path in step.outputs or path.startswith(("/", ".preserve/")):
-            continue
-        inside = any(name.endswith("/") and path.startswith(name) for name in (*declared, *step.outputs))
-        if "/../" not in f"/{path}/" and not inside and (root / path).is_file():
-            yield f"{path} is in the analysis folder, but not among the inputs of {step.name}: add it there"
+        path = word.removeprefix(f"{root}/").removeprefix(f"{WORK}/").removeprefix("./").rstrip(".")
+        yield from _undeclared(root, step, path)
+
+
+def _undeclared_modules(root: Path, step: PlannedStep, printed: Sequence[str]) -> Iterator[str]:
+    """A module of Python's that lies beside what the step reads."""
+    beside = dict.fromkeys(PurePosixPath(item.path).parent for item in step.inputs)
+    for name in (found[1].replace(".", "/") for line in printed if (found := _MODULE.search(line))):
+        for folder in beside:
+            yield from _undeclared(root, step, f"{folder / name}.py")
+            yield from _undeclared(root, step, f"{folder / name}/__init__.py")
+
+
+def _undeclared(root: Path, step: PlannedStep, path: str) -> Iterator[str]:
+    declared = tuple(item.path for item in step.inputs)
+    if path in declared or path in step.outputs or path.startswith(("/", ".preserve/")):
+        return
+    inside = any(name.endswith("/") and path.startswith(name) for name in (*declared, *step.outputs))
+    if "/../" not in f"/{path}/" and not inside and (root / path).is_file():
+        yield f"{path} is in the analysis folder, but not among the inputs of {step.name}: add it there"
+
+
+def _read_only(step: PlannedStep, printed: Sequence[str]) -> Iterator[str]:
+    """A file written where nothing may be."""
+    if any(_READ_ONLY in line for line in printed):
+        folders = dict.fromkeys(
+            path if path.endswith("/") else f"{PurePosixPath(path).parent}/" for path in step.outputs
+        )
+        yield f"{step.name} may write in /tmp and in the folders of its outputs: {', '.join(folders)}"
 
 
 def _programs(step: PlannedStep, record: Record, printed: Sequence[str]) -> Iterator[str]:

@@ -84,16 +84,21 @@ class Folder:
         """Keep other commands that write from this folder; the kernel frees it when a process dies.
 
         Raises:
-            MachineError: another command holds it.
+            MachineError: another command holds it, or its file system has no locks.
         """
         with (self.state / "busy").open("a+") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 stream.seek(0)
                 raise MachineError(
                     f"another preserve works in this folder (process {stream.read().strip() or 'unknown'})",
                     hint="wait for it, or end it",
+                ) from error
+            except OSError as error:
+                raise MachineError(
+                    f"{self.root} cannot be locked for one run at a time: {error.strerror}",
+                    hint="work on a file system with locks: a local disk; a cluster's may be mounted with flock",
                 ) from error
             stream.seek(0)
             stream.truncate()
@@ -106,8 +111,10 @@ class Folder:
         with (self.state / "busy").open("a+") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 return True
+            except OSError:  # a file system without locks: nothing runs there
+                return False
         return False
 
     def hashes(self, *, anew: bool = False) -> HashMemory:

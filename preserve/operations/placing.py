@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from enum import Enum, auto
 
-from preserve.documents.counted import some
-from preserve.documents.plan import Plan
-from preserve.documents.record import Record
-from preserve.errors import UserError
+from preserve.documents.counted import counted, some
+from preserve.documents.plan import Plan, as_written
+from preserve.documents.record import Artifact, Record
+from preserve.errors import MachineError, UserError
 from preserve.operations.folder import pin_of
 from preserve.operations.run_state import RunState
 
 NAMED = 20  # files that a hint names one by one
+
+
+class Standing(Enum):
+    """What stands where a product belongs: nothing (where one was, or never was), it, another run's, a hand's work."""
+
+    FREE = auto()
+    MISSING = auto()
+    RIGHT = auto()
+    ANOTHER = auto()
+    EDITED = auto()
+    FOREIGN = auto()
+
+
+_KEPT_ASIDE = {
+    Standing.EDITED: "was changed after it was made",
+    Standing.FOREIGN: "stood where a product belongs, and no run of preserve made it",
+}
 
 
 def refuse_strangers(state: RunState, plan: Plan) -> None:
@@ -28,7 +48,7 @@ def refuse_strangers(state: RunState, plan: Plan) -> None:
         path
         for step in plan.steps
         for path in step.outputs
-        if not path.endswith("/") and os.path.lexists(root / path) and path not in state.placed
+        if not path.endswith("/") and os.path.lexists(root / path) and not state.placed.get(path)
     ]
     # a run killed before it wrote down what it placed: the file is what the records say
     strange = [path for path in strange if not _is_known_product(state, path)]
@@ -50,35 +70,102 @@ def _is_known_product(state: RunState, path: str) -> bool:
     return target.is_file() and not target.is_symlink() and state.store.path(state.hashes.pin(target)).exists()
 
 
-def place(state: RunState, record: Record) -> int:
-    """Put a step's products in their places in the analysis folder; what was edited by hand is kept aside.
+def standing(state: RunState, product: Artifact) -> Standing:
+    """Say what stands where a product belongs."""
+    target = state.folder.root / product.path
+    if not os.path.lexists(target):
+        return Standing.MISSING if state.placed.get(product.path) else Standing.FREE
+    found = state.hashes.pin(target).sha256 if target.is_file() and not target.is_symlink() else None
+    if found == product.sha256:
+        return Standing.RIGHT
+    if not state.placed.get(product.path):
+        return Standing.ANOTHER if _is_known_product(state, product.path) else Standing.FOREIGN
+    return Standing.ANOTHER if found == state.placed[product.path] else Standing.EDITED
 
-    Give how many took the place of another run's.
+
+def place(state: RunState, record: Record) -> Counter[Standing]:
+    """Put a step's products in their places in the analysis folder; what is not a run's is kept aside, with a note.
+
+    Give what stood there, with how often.
+
+    Raises:
+        MachineError: no room, or no right to write there.
     """
-    exchanged = 0
+    stood: Counter[Standing] = Counter()
     for product in record.products:
-        target = state.folder.root / product.path
-        pin = pin_of(product)
-        if target.is_file() and not target.is_symlink():
-            found = state.hashes.pin(target)
-            if found.sha256 == pin.sha256:
-                state.placed[product.path] = pin.sha256
-                continue
-            if state.placed.get(product.path) != found.sha256:
-                _set_aside(state, product.path)
-            else:
-                exchanged += 1
-        elif os.path.lexists(target):
-            _set_aside(state, product.path)
-        state.store.place(pin, target)
-        state.hashes.remember(target, pin)
+        target, pin = state.folder.root / product.path, pin_of(product)
+        found = standing(state, product)
+        if found in _KEPT_ASIDE:
+            _set_aside(state, product.path, _KEPT_ASIDE[found])
+        if found is not Standing.RIGHT:
+            state.store.place(pin, target)
+            state.hashes.remember(target, pin)
         state.placed[product.path] = pin.sha256
-    return exchanged
+        stood[found] += 1
+    _remove_former(state, record)
+    return stood
 
 
-def _set_aside(state: RunState, path: str) -> None:
+def place_all(state: RunState) -> bool:
+    """Put the products of all steps that are done in their places, with notes; give whether any was not there."""
+    stood = sum((place(state, record) for record in state.records.values()), Counter[Standing]())
+    if stood[Standing.MISSING]:
+        state.notes.append(f"{counted(stood[Standing.MISSING], 'missing product')} put back")
+    if stood[Standing.ANOTHER]:
+        products = counted(stood[Standing.ANOTHER], "product")
+        state.notes.append(f"{products} exchanged for those of {as_written(state.plan)}, which an earlier run made")
+    return stood.keys() != {Standing.RIGHT}
+
+
+def would_place(state: RunState) -> bool:
+    """Note what ``place_all`` would change, for a dry run; give whether any product is not there."""
+    products = [product for record in state.records.values() for product in record.products]
+    found = [(standing(state, product), product.path) for product in products]
+    stood = Counter(one for one, _ in found)
+    edited = [path for one, path in found if one in _KEPT_ASIDE]
+    if edited:
+        state.notes.append(f"{some(edited, 3)} changed by hand: a run puts the product there, and keeps what it finds")
+    if stood[Standing.MISSING]:
+        state.notes.append(f"{counted(stood[Standing.MISSING], 'missing product')} would be put back")
+    if stood[Standing.ANOTHER]:
+        others = counted(stood[Standing.ANOTHER], "product")
+        state.notes.append(f"{others} would be exchanged for those of {as_written(state.plan)}")
+    return stood.keys() != {Standing.RIGHT}
+
+
+def _set_aside(state: RunState, path: str, why: str) -> None:
     kept = state.folder.state / "displaced" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f") / path
-    kept.parent.mkdir(parents=True)
-    (state.folder.root / path).replace(kept)
-    shown = kept.relative_to(state.folder.root)
-    state.notes.append(f"{path} was changed after it was made; it is made again (what stood there: {shown})")
+    try:
+        kept.parent.mkdir(parents=True)
+        shutil.move(state.folder.root / path, kept)  # a folder of products may be a link to another disk
+    except OSError as error:
+        raise MachineError(
+            f"cannot keep {path} aside, where a product belongs: {error.strerror}", hint=f"move it away: {path}"
+        ) from error
+    state.notes.append(
+        f"{path} {why}; the product is in its place, what stood there in {kept.relative_to(state.folder.root)}"
+    )
+
+
+def _remove_former(state: RunState, record: Record) -> None:
+    """Take out of a step's folders what an earlier run of it put there, and it makes no more."""
+    folders, made = state.folders[record.step], {product.path for product in record.products}
+    if not folders:
+        return
+    former = [path for path, digest in state.placed.items() if digest and path.startswith(folders) and path not in made]
+    gone = [path for path in former if _is_as_placed(state, path)]
+    for path in gone:
+        (state.folder.root / path).unlink()
+    for path in former:
+        del state.placed[path]
+    if gone:
+        state.notes.append(f"{some(gone, 3)} removed: an earlier run made it, step {record.step} makes it no more")
+
+
+def _is_as_placed(state: RunState, path: str) -> bool:
+    """Whether a file is what a run put there, untouched, and the store has it too."""
+    target = state.folder.root / path
+    if not target.is_file() or target.is_symlink():
+        return False
+    pin = state.hashes.pin(target)
+    return pin.sha256 == state.placed[path] and state.store.path(pin).exists()

@@ -13,19 +13,19 @@ from types import FrameType
 from typing import Self
 
 from preserve.documents import jsonform
-from preserve.documents.plan import Plan, PlannedStep, as_written
+from preserve.documents.plan import Plan, PlannedStep
 from preserve.documents.record import Artifact, EngineUsed, Record
 from preserve.documents.workflow import Value
-from preserve.errors import Interrupted, MachineError, StepFailed, UserError
+from preserve.errors import Interrupted, MachineError, StepFailed
 from preserve.interfaces import Engine, LastingEngine, Progress
 from preserve.operations.failures import reasons_for_failure
 from preserve.operations.fingerprints import take_fingerprints
 from preserve.operations.folder import Folder, look, materials, pin_of, write_file
 from preserve.operations.places import Settings, bring, choose_engine
-from preserve.operations.placing import place, refuse_strangers
+from preserve.operations.placing import place, place_all, refuse_strangers, would_place
 from preserve.operations.reasons import reasons_to_run
 from preserve.operations.run_state import RunState
-from preserve.operations.run_step import INTERRUPTED, StepContext, run_step
+from preserve.operations.run_step import INTERRUPTED, StepContext, remove_work, run_step
 from preserve.operations.status import undeclared
 from preserve.operations.surroundings import image_used, read_machine
 from preserve.scheduler.chain import Job, Scheduler
@@ -53,6 +53,7 @@ class Options:
 class Outcome:
     """What a run did: ``reasons`` why steps had to be looked at, ``ran`` those that ran, records, notes for the user.
 
+    ``moved``: whether products of steps that were done before were (or, by a dry run, would be) put in their places.
     A step after one that ran need not run itself: what it reads may have come out the same.
     """
 
@@ -62,6 +63,7 @@ class Outcome:
     records: Mapping[str, Record]
     run: Path | None
     notes: tuple[str, ...]
+    moved: bool
 
 
 def run(
@@ -107,10 +109,9 @@ def run_plan(
     reasons = reasons_to_run(state, only=options.only, no_cache=options.no_cache)
     refuse_strangers(state, state.plan)
     if options.dry_run:
-        return _outcome(state, reasons, None)
-    if exchanged := sum(place(state, record) for record in state.records.values()):
-        products = f"{exchanged} products are those" if exchanged > 1 else "1 product is that"
-        state.notes.append(f"{products} of an earlier run again ({as_written(state.plan)})")
+        moved = would_place(state)
+        return _outcome(state, reasons, None, moved=moved)
+    moved = place_all(state)
     run_folder = None
     try:
         if reasons:
@@ -121,7 +122,7 @@ def run_plan(
         write_file(state.folder.state / "placed.json", jsonform.dump(state.placed))
     if options.fingerprints:
         state.notes += take_fingerprints(state.folder, state.plan, state.records.values(), state.store, say=say)
-    return _outcome(state, reasons, run_folder)
+    return _outcome(state, reasons, run_folder, moved=moved)
 
 
 def _is_news(state: RunState) -> bool:
@@ -129,18 +130,28 @@ def _is_news(state: RunState) -> bool:
     runs = state.folder.runs()
     if not runs:
         return True
-    done = all((runs[-1] / "records" / f"{step.id}.json").exists() for step in state.plan.steps)
+    # a power cut may have left one empty
+    done = all(_size(runs[-1] / "records" / f"{step.id}.json") for step in state.plan.steps)
     return not done or not _same(runs[-1] / "plan.json", state.plan.to_bytes())
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _same(path: Path, data: bytes) -> bool:
     return path.exists() and path.read_bytes() == data
 
 
-def _outcome(state: RunState, reasons: Mapping[str, str], run_folder: Path | None) -> Outcome:
-    ran = tuple(name for name in reasons if name in state.ran)
+def _outcome(state: RunState, reasons: Mapping[str, str], run_folder: Path | None, *, moved: bool) -> Outcome:
     return Outcome(
-        plan=state.plan, reasons=reasons, ran=ran, records=state.records, run=run_folder, notes=tuple(state.notes)
+        plan=state.plan,
+        reasons=reasons,
+        ran=tuple(name for name in reasons if name in state.ran),
+        records=state.records,
+        run=run_folder,
+        notes=tuple(state.notes),
+        moved=moved,
     )
 
 
@@ -190,12 +201,22 @@ def _ready_engine(
     engine, why = choose_engine(state.folder, settings)
     say(why)
     engine.end_leftovers(owner(state.folder))  # of runs that died: this process holds the folder
+    _remove_leftovers(state.folder)
     images = state.plan.images
     for name in _images(todo):
         bring(images[name], state.folder, settings, progress)
         say(f"image {name}: {images[name].reference}")
         engine.load(images[name], state.folder.layout)
     return engine
+
+
+def _remove_leftovers(folder: Folder) -> None:
+    """Remove what only a run, or another command that holds the folder, has while it goes on."""
+    for top in (folder.state / "runs").glob("*/work"):
+        remove_work(top)
+    for pattern in ("runs/*/scheduler", "archive-*", "dumps-*"):
+        for left in folder.state.glob(pattern):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _images(todo: list[PlannedStep]) -> tuple[str, ...]:
@@ -272,9 +293,8 @@ def _one(state: RunState, context: StepContext, step: PlannedStep, options: Opti
     with state.lock:
         known = dict(state.known) if any(i.path.endswith("/") for i in step.inputs) else state.known
         read = materials(step, known)
-    if read is None:
-        missing = next(i.path for i in step.inputs if i.path not in known)
-        raise UserError(f"step {step.id}: {missing} is not among the products of the step that should make it")
+    if read is None:  # what its inputs are was planned, and what makes them has ended well
+        raise MachineError(f"step {step.id} was begun before its inputs were there", hint="please report this")
     record = None if options.no_cache else state.usable(step, read)
     outcome = "reused"
     if record is None:

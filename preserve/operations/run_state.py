@@ -21,8 +21,8 @@ class RunState:
 
     ``documents`` are the bytes of preserve.yaml and preserve.lock; ``pins`` are those of the files in the folder that
     steps start from, ``known`` those and the products', by path; ``placed`` maps a product's path to the digest that
-    was put there; ``records`` and ``failures`` are by step id, ``ran`` names steps that ran now; ``notes`` are for the
-    user.
+    was put there; ``folders`` (which of its outputs are), ``records`` and ``failures`` are by step id, ``ran`` names
+    steps that ran now; ``notes`` are for the user.
     """
 
     folder: Folder
@@ -33,6 +33,7 @@ class RunState:
     store: ObjectStore
     known: dict[str, FilePin]
     placed: dict[str, str]
+    folders: Mapping[str, tuple[str, ...]]
     records: dict[str, Record] = field(default_factory=dict)
     failures: dict[str, Record] = field(default_factory=dict)
     ran: set[str] = field(default_factory=set)
@@ -52,6 +53,7 @@ class RunState:
             store=folder.store(hashes),
             known=dict(situation.pins),
             placed=folder.placed(),
+            folders={step.id: tuple(o for o in step.outputs if o.endswith("/")) for step in situation.plan.steps},
         )
 
     def config_digest(self, step: PlannedStep) -> Digest:

@@ -167,6 +167,8 @@ class CrateZip:
         end = read_end(tail)
         if end is None:
             raise damaged(self.path.name, "does not end as a ZIP does: it is cut short, or no archive")
+        if end.directory_offset + end.directory_size > size:
+            raise damaged(self.path.name, "its directory would lie behind its end: it is cut short, or no archive")
         expected = end_records(end)
         if not tail.endswith(expected):
             raise damaged(self.path.name, "its end is not canonical", expected.hex(), tail[-len(expected) :].hex())

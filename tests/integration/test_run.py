@@ -165,8 +165,13 @@ class TestWhatRunsAgain:
         (tmp_path / "bin").mkdir()
         (tmp_path / "bin" / "git").symlink_to(str(shutil.which("git")))
         nowhere = {"PATH": str(tmp_path / "bin"), "DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
-        replace(done, environment={**done.environment, **nowhere}).assert_nothing_to_do()
+        back = replace(done, environment={**done.environment, **nowhere})
+        assert "products would be exchanged for those of" in back("run", "-n").stderr
+        assert done.products(*before) == found["products"]
+        again = back("run")
+        assert (again.returncode, "no step has to run: all 5 steps are done" in again.stderr) == (0, True), again.stderr
         assert done.products(*before) == before
+        back.assert_nothing_to_do()
 
     def test_an_edited_step_runs_with_what_follows(self, done: Analysis) -> None:
         code = done.root / "code" / "moments.awk"

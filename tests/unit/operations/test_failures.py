@@ -27,6 +27,7 @@ def failed() -> tuple[PlannedStep, Record]:
         "awk: data/b.txt: No such file or directory",
         "cp: can't stat '{root}/data/b.txt': No such file or directory",
         "cannot open ./data/b.txt.",
+        "python3: can't open file '/work/data/b.txt': [Errno 2] No such file or directory",
     ],
 )
 def test_a_file_that_is_there_but_not_declared(tmp_path: Path, failed: tuple[PlannedStep, Record], line: str) -> None:
@@ -37,6 +38,25 @@ def test_a_file_that_is_there_but_not_declared(tmp_path: Path, failed: tuple[Pla
     step, record = failed
     said = reasons_for_failure(tmp_path, step, record, [line.format(root=tmp_path), "data/a.txt is fine, data/c.txt"])
     assert said == (f"data/b.txt is in the analysis folder, but not among the inputs of {step.name}: add it there",)
+
+
+@pytest.mark.parametrize("file", ["data/tools/cuts.py", "data/tools/cuts/__init__.py"])
+def test_a_module_that_is_there_but_not_declared(tmp_path: Path, failed: tuple[PlannedStep, Record], file: str) -> None:
+    """Python names modules, not files."""
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).touch()
+    lines = ["Traceback (most recent call last):", "ModuleNotFoundError: No module named 'tools.cuts'"]
+    step, record = failed
+    said = reasons_for_failure(tmp_path, step, record, [*lines, "No module named 'numpy'"])
+    assert said == (f"{file} is in the analysis folder, but not among the inputs of {step.name}: add it there",)
+
+
+def test_a_file_written_where_nothing_may_be(tmp_path: Path, failed: tuple[PlannedStep, Record]) -> None:
+    """The program says that the file system is read-only; the step's author has not made it so."""
+    step, record = failed
+    step = replace(step, outputs=("a/x.txt", "a/y.txt", "plots/"))
+    said = reasons_for_failure(tmp_path, step, record, ["sh: can't create out.txt: Read-only file system"])
+    assert said == (f"{step.name} may write in /tmp and in the folders of its outputs: a/, plots/",)
 
 
 def test_files_outside_are_not_looked_for(tmp_path: Path, failed: tuple[PlannedStep, Record]) -> None:
