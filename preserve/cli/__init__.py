@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from preserve.cli.arguments import parser
+from preserve.cli.arguments import parse
 from preserve.errors import PreserveError
 
 
@@ -44,7 +44,7 @@ class Unheard:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code (docs/reference/exit-codes.md)."""
     try:
-        arguments = parser().parse_args(argv)
+        arguments = parse(argv)
         sys.stderr = Unheard(sys.stderr)
         gc.set_threshold(50_000, 20, 20)  # imports make no garbage
         return _run_command(arguments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from preserve import __version__
 
@@ -13,13 +13,25 @@ EXIT_CODES = """exit codes: 0 done; 1 a finding; 2 your file or command line is 
 4 a step failed; 5 bytes are not what their digest says; 130 interrupted, run again to go on"""
 
 
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read a command line (``None``: the process's own); a wrong one ends the process with exit code 2."""
+    top = parser()
+    arguments, rest = top.parse_known_args(argv)
+    if rest:
+        step = arguments.command == "run" and not rest[0].startswith("-")
+        top.error(f"unrecognized arguments: {' '.join(rest)}" + (f" (a step: run --step {rest[0]})" if step else ""))
+    return arguments
+
+
 def parser() -> argparse.ArgumentParser:
     """Make the parser of all commands."""
     top = argparse.ArgumentParser(
         prog="preserve",
         description="Declare, lock and run a physics analysis in pinned containers, and record what it did.",
-        epilog="a first run: preserve lock && preserve run    " + EXIT_CODES,
+        epilog="a first run: preserve lock && preserve run\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _folder(top)
     top.add_argument("--version", action="version", version=f"preserve {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (summary, example, add) in _COMMANDS.items():
@@ -29,14 +41,17 @@ def parser() -> argparse.ArgumentParser:
             description=summary[0].upper() + summary[1:] + ".",
             epilog=f"example: {example}",
         )
-        command.add_argument(
-            "-C", dest="folder", metavar="FOLDER", help="the analysis folder (default: the one that you are in)"
-        )
+        _folder(command, default=argparse.SUPPRESS)  # what stands before the command holds
         level = command.add_mutually_exclusive_group()
         level.add_argument("-q", "--quiet", action="store_true", help="say only what is wrong")
         level.add_argument("-v", "--verbose", action="store_true", help="say more")
         add(command)
     return top
+
+
+def _folder(command: argparse.ArgumentParser, *, default: str | None = None) -> None:
+    what = "the analysis folder (default: the one that you are in)"
+    command.add_argument("-C", dest="folder", metavar="FOLDER", default=default, help=what)
 
 
 def _nothing(command: argparse.ArgumentParser) -> None:
@@ -195,10 +210,9 @@ def _probe(command: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number, at least 1, not {text!r}")
+    return int(text)
 
 
 _COMMANDS: dict[str, tuple[str, str, Add]] = {

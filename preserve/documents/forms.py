@@ -57,6 +57,8 @@ def _problem_of_name(name: str, place: str) -> Problem | None:
     if _NAME.fullmatch(name):
         return None
     hint = f'names are in lower case: "{name.lower()}"' if _NAME.fullmatch(name.lower()) else "write host/name:tag"
+    if name.endswith("/"):
+        hint = f"write {{build: {name}}} for a recipe in this folder, or host/name:tag"
     return f'"{name}" is no image name', hint
 
 

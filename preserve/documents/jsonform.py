@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from json.encoder import encode_basestring
 from typing import Any
 
+from preserve.documents.merging import CONFLICT, merge_conflict
 from preserve.errors import UserError
 
 
@@ -45,8 +46,8 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def load(data: bytes, file: str, *, schema: str | None = None) -> dict[str, Any]:
-    """Read one JSON object; ``schema`` is the value its key ``schema`` must have.
+def load(data: bytes, file: str, *, schema: str | None = None, remedy: str | None = None) -> dict[str, Any]:
+    """Read one JSON object; ``schema`` is the value its key ``schema`` must have, ``remedy`` what to do about damage.
 
     Raises:
         UserError: not JSON, not an object, a key twice, or another schema.
@@ -54,7 +55,9 @@ def load(data: bytes, file: str, *, schema: str | None = None) -> dict[str, Any]
     try:
         value = json.loads(data, object_pairs_hook=_no_twice)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not readable as JSON: {error}", hint=f"restore {file} or make it again") from error
+        line = merge_conflict(data)
+        what = f"{file}:{line}: {CONFLICT}" if line else f"{file}: not readable as JSON: {error}"
+        raise UserError(what, hint=remedy or f"restore {file} or make it again") from error
     if not isinstance(value, dict):
         raise UserError(f"{file}: expected a JSON object, found {type(value).__name__}")
     if schema is not None and value.get("schema") != schema:

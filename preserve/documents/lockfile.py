@@ -12,6 +12,7 @@ from preserve.documents.typed import typed
 from preserve.errors import PreserveError, UserError
 
 SCHEMA = "preserve/lock/1"
+_REMEDY = "restore it: git checkout -- preserve.lock; or make it anew: rm preserve.lock, then preserve lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -61,7 +62,8 @@ class SourcePin:
 class Lock:
     """preserve.lock. ``epoch`` (seconds since 1970, UTC) is the SOURCE_DATE_EPOCH that steps see.
 
-    ``recipes`` gives, by the image's name, the digest of the recipe of which the image was built.
+    ``recipes`` gives, by the image's name, the digest of the recipe of which the image was built, ``suites`` the Debian
+    suite that its packages are of.
     """
 
     images: Mapping[str, ImagePin]
@@ -69,6 +71,7 @@ class Lock:
     source: SourcePin | None
     epoch: int
     recipes: Mapping[str, Digest] = field(default_factory=dict)
+    suites: Mapping[str, str] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Give the file's bytes: the same lock gives the same bytes."""
@@ -81,7 +84,7 @@ def read_lock(data: bytes, file: str) -> Lock:
     Raises:
         UserError: it is damaged or of another version.
     """
-    value = jsonform.load(data, file, schema=SCHEMA)
+    value = jsonform.load(data, file, schema=SCHEMA, remedy=_REMEDY)
     try:
         lock = Lock(
             images={name: image_pin(pin) for name, pin in value["images"].items()},
@@ -89,10 +92,11 @@ def read_lock(data: bytes, file: str) -> Lock:
             source=None if value["source"] is None else SourcePin(**value["source"]),
             epoch=value["epoch"],
             recipes={name: Digest(digest) for name, digest in value.get("recipes", {}).items()},
+            suites=value.get("suites", {}),
         )
         return typed(lock)
     except (KeyError, TypeError, ValueError, AttributeError, PreserveError) as error:
-        raise UserError(f"{file}: damaged: {error}", hint="restore it from git, or run: preserve lock") from error
+        raise UserError(f"{file}: damaged: {error}", hint=_REMEDY) from error
 
 
 def image_pin(value: Mapping[str, Any]) -> ImagePin:
@@ -112,8 +116,9 @@ def _input_pin(value: Mapping[str, Any]) -> InputPin:
 
 
 def _plain(value: dict[str, Any]) -> dict[str, Any]:
-    if not value["recipes"]:
-        del value["recipes"]
+    for name in ("recipes", "suites"):
+        if not value[name]:
+            del value[name]
     for pin in value["images"].values():
         if not pin["packages"]:
             del pin["packages"]

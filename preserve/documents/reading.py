@@ -6,6 +6,7 @@ What can be told without the repository's files is checked here; the rest when t
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 
 from preserve.documents import fields, forms, paths
@@ -83,7 +84,8 @@ def parse_parameter(text: str, workflow: Workflow) -> tuple[str, Value]:
     fitted = fit(value, declared)
     if fitted is None:
         message = f"-p {text}: {name} is declared as {_kind(declared)}, this is {_kind(value)}"
-        raise UserError(message, hint=f"write a value like the declared one: {_shown(declared)}")
+        like = shlex.quote(f"{name}={_shown(declared)}")
+        raise UserError(message, hint=f"write a value like the declared one: -p {like}")
     return name, fitted
 
 
@@ -216,10 +218,11 @@ def _inputs(node: Node | None, faults: Faults) -> dict[str, InputSource]:
     inputs = {}
     hint = "write path: {url: …, sha256: …}, or path: {} for a local file"
     for key, value in fields.keyed(node, "inputs", faults, hint=hint):
-        if problem := paths.problem_of_product(key.text):
+        what = "a folder" if key.text.endswith("/") else "a pattern" if paths.is_pattern(key.text) else None
+        if what:
+            faults.add(key, f'the input "{key.text}" is {what}', "declare each file: its digest is pinned")
+        elif problem := paths.problem_of_product(key.text):
             faults.add(key, *problem)
-        elif key.text.endswith("/"):
-            faults.add(key, f'the input "{key.text}" is a folder', "declare each file: its digest is pinned")
         inputs[key.text] = _input(key, value, faults)
     return inputs
 

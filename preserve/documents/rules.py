@@ -21,7 +21,7 @@ TESTS = ("chi2", "ks")
 def read_results(node: Node | None, faults: Faults) -> dict[str, ResultRule]:
     """Read ``results:``; whether they are products is known only to the plan."""
     results = {}
-    for key, value in fields.keyed(node, "results", faults):
+    for key, value in fields.keyed(node, "results", faults, hint="write path: {}, or path: {require: …}"):
         if found := paths.problem_of_product(key.text):
             faults.add(key, *found)
         results[key.text] = _result(key, value, faults)

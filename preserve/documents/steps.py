@@ -72,13 +72,13 @@ def _step(node: Node, context: _Context) -> StepDeclaration:
     faults = context.faults
     found = fields.record(node, "a step", faults, known=KEYS, required=REQUIRED)
     if found and ("run" in found) == ("command" in found):
-        hint = "give one: run: a script for sh, or command: [program, argument, …]"
-        faults.add(node, "a step needs either run or command", hint)
+        what = "a step has both run and command" if "run" in found else "a step needs either run or command"
+        faults.add(node, what, "give one: run: a script for sh, or command: [program, argument, …]")
     step = StepDeclaration(
         name=_name(found.get("name"), faults),
         stage=fields.chosen(found.get("stage"), "stage", faults, STAGES) or STAGES[0],
         image=_image(found.get("image"), context),
-        run=fields.text(found.get("run"), "run", faults),
+        run=_run(found.get("run"), faults),
         command=_command(found.get("command"), faults),
         inputs=_texts(found.get("inputs"), "inputs", faults),
         outputs=_texts(found.get("outputs"), "outputs", faults),
@@ -136,6 +136,13 @@ def _image(node: Node | None, context: _Context) -> str:
     return name or ""
 
 
+def _run(node: Node | None, faults: Faults) -> str | None:
+    if isinstance(node, ListNode):
+        faults.add(node, "run must be a text, found a list", "write command: [program, argument, …]")
+        return None
+    return fields.text(node, "run", faults)
+
+
 def _command(node: Node | None, faults: Faults) -> tuple[str, ...] | None:
     if node is None:
         return None
@@ -189,6 +196,11 @@ def _list_of_values(key: ScalarNode, node: Node, context: _Context) -> tuple[Sca
     faults = context.faults
     if isinstance(node, ScalarNode) and expressions.OPENING in node.text:
         return _parameter_of_list(node, context)
+    if isinstance(node, ScalarNode) and node.text.removeprefix("parameters.") in context.parameters:
+        name = node.text.removeprefix("parameters.")
+        hint = f'write "${{{{ parameters.{name} }}}}" for the parameter, or [{node.text}]'
+        faults.add(node, f'the values of "{key.text}" must be a list, found a text', hint)
+        return ()
     nodes = fields.items(node, f'the values of "{key.text}"', faults)
     values = [fields.scalar(item, f'a value of "{key.text}"', faults) for item in nodes]
     if isinstance(node, ListNode) and not nodes:
@@ -357,7 +369,9 @@ def _known(
     if expression.name == "cpus" or expression.name in variables:
         return True
     names = (*variables, "cpus", *(f"parameters.{name}" for name in parameters))
-    if f"parameters.{expression.name}" in names:
+    if expression.name in ("input", "output"):
+        hint = f"write ${{{{ {expression.name}s[0] }}}}"
+    elif f"parameters.{expression.name}" in names:
         hint = f"write ${{{{ parameters.{expression.name} }}}}"
     else:
         hint = context.faults.suggest(expression.name, names) or f"known here are: {', '.join(names)}"

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from preserve.documents.faults import Faults
+from preserve.documents.merging import CONFLICT, merge_conflict
 from preserve.documents.workflow import Position, Scalar
 from preserve.errors import DocumentError
 
@@ -115,6 +116,9 @@ def decode(data: bytes, faults: Faults) -> str:
     for match in _FORBIDDEN.finditer(text):
         message = f"the invisible character U+{ord(match[0]):04X}"
         faults.add(_position(text, match.start()), message, "remove it; it is likely the remains of a copy and paste")
+    if line := merge_conflict(data):
+        hint = "keep what is right of both sides, and remove the lines <<<<<<<, ======= and >>>>>>>"
+        faults.add(Position(line=line, column=1), CONFLICT, hint)
     faults.raise_any()
     return text
 

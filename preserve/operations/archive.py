@@ -28,7 +28,8 @@ from preserve.documents.archive import (
 )
 from preserve.documents.counted import some
 from preserve.documents.lockfile import read_lock
-from preserve.documents.plan import Plan, read_plan
+from preserve.documents.plan import Plan, read_plan, shown_value
+from preserve.documents.reading import read_workflow
 from preserve.documents.record import Record, read_record
 from preserve.errors import UserError
 from preserve.interfaces import Progress
@@ -107,7 +108,7 @@ def archive(folder: Folder, settings: Settings, target: Path, choices: Choices, 
             images = [] if "images" in choices.without else _images(folder, settings, run.plan, progress)
             sources |= _blobs(folder, images)
             contents = _contents(folder, run, choices)
-            notes += _left_out_notes(contents)
+            notes += [*_parameter_notes(run), *_left_out_notes(contents)]
             sources |= _analysis_files(folder, contents, hashes)
             sources |= _fingerprints(folder, contents, folder.store(hashes))
             _refuse_rules_for_nothing(folder, contents, hashes)
@@ -204,6 +205,14 @@ def _left_out(contents: Contents, patterns: Iterable[str]) -> frozenset[str]:
             )
         found.update(path for path in named if contents.names[path] in inside)
     return frozenset(found)
+
+
+def _parameter_notes(run: _Run) -> list[str]:
+    """Say that the run was one with ``-p``: what a reader of preserve.yaml would not think."""
+    declared = read_workflow(run.documents[WORKFLOW], "preserve.yaml").parameters
+    other = [name for name, value in run.plan.parameters.items() if value != declared.get(name)]
+    values = ", ".join(f"{name}={shown_value(run.plan.parameters[name])}" for name in other)
+    return [f"this run was made with {values}, which preserve.yaml does not say"] if other else []
 
 
 def _left_out_notes(contents: Contents) -> list[str]:

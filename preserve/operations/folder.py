@@ -21,7 +21,7 @@ from preserve.errors import DigestMismatch, MachineError, UserError
 from preserve.sources import Sources, read_sources
 from preserve.stores.hashes import HashMemory
 from preserve.stores.objects import ObjectStore
-from preserve.transports.recipe.folder import recipe_digest
+from preserve.transports.recipe.folder import recipe_digest, recipe_suite
 
 PLATFORM = "linux/amd64"  # of the images that are resolved and built
 
@@ -181,7 +181,8 @@ def named_folder(root: Path) -> Folder:
         UserError: there is no such folder, or no analysis in it.
     """
     if not root.is_dir():
-        raise UserError(f"there is no folder {root}", hint="-C FOLDER names the folder that has preserve.yaml")
+        what = f"{root} is no folder" if root.exists() else f"there is no folder {root}"
+        raise UserError(what, hint="-C FOLDER names the folder that has preserve.yaml")
     if not (root / "preserve.yaml").exists():
         raise _no_workflow(root)
     return Folder(root=root)
@@ -239,12 +240,24 @@ def recipes_of(folder: Folder, workflow: Workflow) -> dict[str, Digest]:
     Raises:
         UserError: a recipe is faulty.
     """
+    return {name: recipe_digest(path, build, PLATFORM) for name, (path, build) in _builds(folder, workflow).items()}
+
+
+def suites_of(folder: Folder, workflow: Workflow) -> dict[str, str]:
+    """Give the Debian suites of the recipes that are in the folder, by the names of their images.
+
+    Raises:
+        UserError: a recipe is faulty.
+    """
+    builds = _builds(folder, workflow)
+    return {name: suite for name, (path, build) in builds.items() if (suite := recipe_suite(path, build)) is not None}
+
+
+def _builds(folder: Folder, workflow: Workflow) -> dict[str, tuple[Path, str]]:
+    """Give recipe folders, on disk and as written; of a replayed archive there are the images, but not the recipes."""
     builds = {name: image.build for name, image in workflow.images.items() if image.build is not None}
-    return {
-        name: recipe_digest(folder.root / build, build, PLATFORM)
-        for name, build in builds.items()
-        if (folder.root / build).is_dir()  # a replayed archive's folder has the images, but not their recipes
-    }
+    there = {name: (folder.root / build, build) for name, build in builds.items()}
+    return {name: (path, build) for name, (path, build) in there.items() if path.is_dir()}
 
 
 def _refuse_changed_recipes(folder: Folder, workflow: Workflow, lock: Lock) -> None:

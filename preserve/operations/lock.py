@@ -22,7 +22,7 @@ from preserve.documents.planning import expand, image_reference
 from preserve.documents.workflow import ImageSource, InputSource, Workflow
 from preserve.errors import DigestMismatch, Interrupted, MachineError, PreserveError, UserError
 from preserve.interfaces import Progress
-from preserve.operations.folder import PLATFORM, Folder, recipes_of, write_file
+from preserve.operations.folder import PLATFORM, Folder, recipes_of, suites_of, write_file
 from preserve.operations.places import Settings, transport_for
 from preserve.sources import Sources, differs
 from preserve.stores.hashes import HashMemory
@@ -59,6 +59,7 @@ def lock(
             made = Lock(
                 images=_images(workflow, earlier, folder, settings, update, progress),
                 recipes=recipes_of(folder, workflow),
+                suites=suites_of(folder, workflow),
                 inputs=_inputs(workflow, folder, hashes, held, progress),
                 source=_source(folder, sources, earlier),
                 epoch=earlier.epoch if earlier is not None and update is None else sources.epoch,
@@ -80,9 +81,11 @@ def _images(
     update: Collection[str] | None,
     progress: Progress,
 ) -> dict[str, ImagePin]:
-    pinned = {}
+    pinned, suites = {}, suites_of(folder, workflow)
     for name, source in workflow.images.items():
         before = earlier.images.get(name) if earlier else None
+        if earlier is not None and name in suites and earlier.suites.get(name, suites[name]) != suites[name]:
+            before = None  # its packages were another suite's
         renew = update is not None and (not update or name in update)
         pinned[name] = _image(source, before, folder, settings, renew, progress)
     return pinned

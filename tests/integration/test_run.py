@@ -289,3 +289,20 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
     modules = set(done.stdout.split())
     assert "preserve" in modules
     assert not modules & {"snakemake", "docker", "git", "yaml", "rich", "spython", "requests", "jinja2"}
+
+
+@pytest.mark.parametrize("engine", ENGINES[1:], indirect=True)
+def test_another_suite_has_other_packages(five: Analysis) -> None:
+    """What the lock pins was the old one's: kept, it would make the recipe a lie."""
+    recipe = five.root / "image" / "image.yaml"
+    text = recipe.read_text()
+    recipe.write_text(text.replace("bookworm", "trixie"))
+    with_mirrors = replace(five, environment={**os.environ, **five.environment})
+    before = json.loads((five.root / "preserve.lock").read_bytes())
+    assert with_mirrors("lock").returncode == 0
+    after = json.loads((five.root / "preserve.lock").read_bytes())
+    assert (before["suites"], after["suites"]) == ({"tiny": "bookworm"}, {"tiny": "trixie"})
+    assert before["images"]["tiny"]["packages"] != after["images"]["tiny"]["packages"]
+    recipe.write_text(text)
+    assert with_mirrors("lock").returncode == 0
+    assert json.loads((five.root / "preserve.lock").read_bytes()) == before

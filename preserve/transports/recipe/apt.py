@@ -98,7 +98,7 @@ class Apt:
         if process.returncode != 0:
             raise MachineError(
                 f"the package lists of {self.suite} cannot be fetched:\n{said(process, prefix='E:')}",
-                hint="see that this machine is on the network and that apt-get update works here",
+                hint=f"see that {self.suite} is a suite of Debian's, and that apt-get update works on this machine",
             )
         self._fresh = True
 

@@ -57,6 +57,11 @@ def recipe_digest(folder: Path, name: str, platform: str) -> Digest:
     return read_folder(folder, name).digest(platform, builder="")
 
 
+def recipe_suite(folder: Path, name: str) -> str | None:
+    """Debian suite of a recipe's packages; ``None``: it has none; see ``read_folder`` for what may be raised."""
+    return None if is_dockerfile(folder) else read_folder(folder, name).recipe.debian.suite or None
+
+
 def read_folder(folder: Path, name: str) -> RecipeFolder:
     """Read the recipe of the folder that preserve.yaml calls ``name``.
 

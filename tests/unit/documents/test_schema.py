@@ -23,15 +23,15 @@ SCHEMA = json.loads(resources.files("preserve.documents").joinpath("preserve.sch
 NOT_READABLE = {
     "alias", "anchor", "bracket-open", "bracket-open-above-run", "bytes-control", "bytes-not-utf8", "colon-in-text",
     "directive", "document-second", "escape-unknown", "expression-in-flow", "indentation", "key-twice",
-    "key-without-colon", "merge-key", "nesting", "quote-open", "script-colon", "script-quote", "special-sign", "tab",
+    "key-without-colon", "merge-conflict", "merge-key", "nesting", "quote-open", "script-colon", "script-quote", "special-sign", "tab",
     "tag",
 }  # fmt: skip
 # What needs other parts of the file, the repository's files, or arithmetic.
 NOT_EXPRESSIBLE = {
     "cycle", "cycle-self", "digest-short", "expression-form", "expression-heredoc",
-    "expression-index", "expression-list-quoted", "expression-name", "expression-one-brace",
+    "expression-index", "expression-list-quoted", "expression-name", "expression-one-brace", "expression-output",
     "expression-one-brace-command", "expression-path-value", "expression-unclosed",
-    "folder-without-slash", "for-each-collide", "for-each-not-list", "image-capitals",
+    "folder-without-slash", "for-each-collide", "for-each-not-list", "image-capitals", "image-folder",
     "image-reference-inline", "image-scheme", "image-undeclared", "image-unused", "input-nobody",
     "output-inside-folder", "output-is-tracked", "output-tracked", "output-twice", "pattern-nothing", "pattern-range",
     "script-comment", "script-comment-below", "stage-later", "step-name-twice", "for-each-twice", "infinite",
