@@ -88,7 +88,8 @@ def verify(arguments: argparse.Namespace) -> int:
 
 def replay(arguments: argparse.Namespace) -> int:
     """Replay an archive and give the verdict."""
-    from preserve.operations.replay import Choices, replay  # noqa: PLC0415
+    from preserve.operations.replay import replay  # noqa: PLC0415
+    from preserve.operations.replay_choices import Choices  # noqa: PLC0415
 
     if os.geteuid() == 0:
         say(arguments, "note: you are root; somebody else's programs are better replayed as an ordinary user")

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import secrets
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -18,36 +17,19 @@ from spython.utils import run_command
 
 from preserve.documents.lockfile import ImagePin
 from preserve.engines import environment
+from preserve.engines.apptainer_command import SPECIAL, argv, start_script
+from preserve.engines.apptainer_program import INSTALL, PROGRAMS, Program, find_program
 from preserve.engines.guard import Guard
 from preserve.engines.guard_process import end_carriers, end_scratch, kill_session
-from preserve.engines.prepared import STARTED, PreparedImage, PreparedImages, remove_tree
+from preserve.engines.prepared import PreparedImage, PreparedImages, remove_tree
 from preserve.engines.process import ContainerProcess, kill_group, lower_limits
 from preserve.errors import MachineError
-from preserve.interfaces import Execution, Mount, RunRequest
+from preserve.interfaces import Execution, RunRequest
 
-PROGRAMS = ("apptainer", "singularity")
-OLDEST = {"apptainer": (1, 1), "singularity": (3, 11)}
-INSTALL = "install Apptainer 1.1 or newer (https://apptainer.org/docs/admin/main/installation.html)"
 KILLED = 137  # 128 + SIGKILL
-_VERSION = re.compile(r"(?P<name>apptainer|singularity)(?:-ce|-pro)? version v?(?P<text>(\d+)\.(\d+)\S*)")
-_SPECIAL = ("HOME", "PATH", "LD_LIBRARY_PATH", "PREPEND_PATH", "APPEND_PATH")  # the engine treats these its own way
 # Go's collector would take a tenth of the engine's own CPU time, for garbage that goes with the process anyway
 _NO_COLLECTING = {"GOGC": "off", "GOMEMLIMIT": "256MiB"}
 _CGROUPS = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup/cgroup.subtree_control"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """The engine's program: ``flavour`` is apptainer or singularity, ``version`` as the program says it."""
-
-    path: str
-    flavour: str
-    version: str
-
-    @property
-    def told(self) -> str:
-        """The version for the user, as ``1.4.5`` or ``singularity 4.1.0``: Apptainer's name is the engine's already."""
-        return self.version if self.flavour == "apptainer" else f"{self.flavour} {self.version}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +175,7 @@ class ApptainerEngine:
         with _on_cpus(request.cpus_allowed):
             try:
                 process = subprocess.Popen(
-                    _command(program, image, request, scratch, limits=limits),
+                    argv(program, image, request, scratch, limits=limits),
                     stdin=None if request.interactive else subprocess.DEVNULL,
                     stdout=None if request.interactive else streams[0],
                     stderr=None if request.interactive else streams[1],
@@ -211,7 +193,7 @@ class ApptainerEngine:
         """Give the engine's environment: the container's variables in the form it hands on exactly, and our mark."""
         prefix = program.flavour.upper()
         seen = environment.complete(image.environment, request)
-        inside = {f"PRESERVE_{name}" if name in _SPECIAL else name: value for name, value in seen.items()}
+        inside = {f"PRESERVE_{name}" if name in SPECIAL else name: value for name, value in seen.items()}
         # the engine sets these two to the image's place on this machine; they cannot be unset inside
         inside |= {f"{prefix}_NAME": "", f"{prefix}_CONTAINER": ""}
         return {
@@ -241,7 +223,7 @@ class ApptainerEngine:
     def _images(self) -> PreparedImages:
         program = self._found()
         folder = self._cache / "images"
-        return PreparedImages(folder, form=self._form, script=_script(program.flavour), build=self._build)
+        return PreparedImages(folder, form=self._form, script=start_script(program.flavour), build=self._build)
 
     def _build(self, arguments: tuple[str, ...], scratch: Path) -> None:
         program = self._found()
@@ -282,39 +264,6 @@ class ApptainerEngine:
 _QUICK_SIF = ("--mksquashfs-args", "-comp zstd -Xcompression-level 1")  # a quarter of gzip's time, a tenth larger
 
 
-def find_program(wanted: str | None, search_path: str) -> Program:
-    """Find the engine's program and ask its version.
-
-    Raises:
-        MachineError: none is found, it does not run, or it is too old.
-    """
-    names = (wanted,) if wanted else PROGRAMS
-    path = next((found for name in names if (found := shutil.which(name, path=search_path))), None)
-    if path is None:
-        raise MachineError(f"no program {' or '.join(names)} in {search_path}", hint=INSTALL)
-    try:
-        done = run_command([path, "--version"], quiet=True, environ={"PATH": search_path})
-    except OSError as error:
-        raise MachineError(f"{path} cannot be run: {error.strerror}", hint=INSTALL) from error
-    return read_version(path, "".join(done["message"]))
-
-
-def read_version(path: str, text: str) -> Program:
-    """Read what ``--version`` printed: ``apptainer version 1.4.5``, ``singularity-ce version 4.1.0``.
-
-    Raises:
-        MachineError: it is another program's, or the version is too old.
-    """
-    found = _VERSION.search(text)
-    if found is None:
-        raise MachineError(f"{path} is neither Apptainer nor Singularity: it says {text.strip()!r}", hint=INSTALL)
-    flavour, version = found["name"], found["text"]
-    if (int(found[3]), int(found[4])) < OLDEST[flavour]:
-        oldest = ".".join(str(number) for number in OLDEST[flavour])
-        raise MachineError(f"{path} is {flavour} {version}; {oldest} is the oldest that will do", hint=INSTALL)
-    return Program(path=path, flavour=flavour, version=version)
-
-
 def facts(program: str | None, search_path: str) -> ApptainerFacts:
     """See what there is; never raises."""
     engine = ApptainerEngine(cache=Path("/"), program=program, search_path=search_path)
@@ -341,66 +290,6 @@ def _user_namespaces() -> bool:
             if Path("/proc/sys", name).read_text().strip() == forbidden:
                 return False
     return True
-
-
-def _command(
-    program: Program, image: PreparedImage, request: RunRequest, scratch: Path, *, limits: bool
-) -> tuple[str, ...]:
-    """Give the argv: the isolation of docs/reference/isolation.md in Apptainer's words."""
-    options = ["--containall", "--no-home", "--cleanenv", "--no-eval", "--no-privs"]
-    options += ["--hostname", request.host_name, "--workdir", str(scratch / "work")]
-    options += ["--pwd", request.working_folder]
-    mounts = [Mount(source=image.files / name, target=f"/etc/{name}") for name in ("passwd", "group")]
-    if not request.network:
-        options += ["--net", "--network", "none", "--no-mount", "bind-paths"]
-        mounts += [Mount(source=image.files / name, target=f"/etc/{name}") for name in environment.OFFLINE_FILES]
-    mounts.append(Mount(source=scratch / "started", target=STARTED, read_only=False))
-    for mount in (*mounts, *request.mounts):
-        options += ["--mount", mount_option(mount)]
-    if limits:
-        options += ["--memory", str(request.resources.memory), "--memory-swap", str(request.resources.memory)]
-        options += ["--cpus", str(request.resources.cpus), "--pids-limit", "4096"]
-    return (program.path, "--silent", "exec", *options, str(image.path), *request.command)
-
-
-def mount_option(mount: Mount) -> str:
-    """Give ``--mount``'s value: one CSV record (RFC 4180), so that no character of a path means anything."""
-    fields = [
-        "type=bind",
-        f"source={mount.source}",
-        f"destination={mount.target}",
-        *(["ro"] if mount.read_only else []),
-    ]
-    return ",".join(f'"{field.replace(chr(34), 2 * chr(34))}"' for field in fields)
-
-
-def _script(flavour: str) -> str:
-    """Give the shell lines that the engine's own interpreter runs in the container in place of its start-up scripts.
-
-    It hands over at once: nothing but the request's variables is exported, and no shell of the image is needed.
-    """
-    special = "".join(
-        f'if test -v PRESERVE_{name}; then export {name}="${{PRESERVE_{name}}}"; else unset {name}; fi\n'
-        f"unset PRESERVE_{name}\n"
-        for name in _SPECIAL
-    )
-    return (
-        f'source "/.inject-{flavour}-env.sh"\n'
-        f"{special}"
-        "unset PWD OLDPWD OPTIND SINGULARITY_APPNAME\n"
-        f'echo started > "{STARTED}"\n'
-        'if ! command -v "$1" > /dev/null; then\n'
-        '    case "$1" in */*)\n'  # no search on PATH
-        '        if test -f "$1"; then\n'
-        '            echo "$1: not executable" >&2\n'
-        "            exit 126\n"
-        "        fi\n"
-        "    esac\n"
-        '    echo "$1: not found in the image" >&2\n'
-        "    exit 127\n"
-        "fi\n"
-        'exec "$@"\n'
-    )
 
 
 @contextlib.contextmanager

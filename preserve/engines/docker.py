@@ -14,21 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import docker.types
 import requests
 import urllib3
 from docker import APIClient
 from docker.errors import APIError, DockerException, NotFound
-from docker.types import HostConfig, LogConfig, Ulimit
 
 from preserve.digest import Digest
 from preserve.documents.lockfile import ImagePin
 from preserve.engines import docker_client, environment, terminal
 from preserve.engines.docker_archive import archive, pinned_image
+from preserve.engines.docker_container import host_config, write_own_files
+from preserve.engines.docker_observation import Observation
 from preserve.engines.frames import Demultiplexer
 from preserve.engines.guard import Guard
-from preserve.engines.network import NetworkCounter
-from preserve.engines.usage import Usage
 from preserve.errors import DigestMismatch, MachineError
 from preserve.interfaces import Execution, Mount, RunRequest
 from preserve.oci import Layout
@@ -37,7 +35,6 @@ DEFAULT_HOST = "unix:///var/run/docker.sock"
 LABEL = "preserve.run"
 KILLED = 137  # 128 + SIGKILL
 DAY = 86400  # seconds
-TEMPORARY = dict.fromkeys(("/tmp", "/var/tmp"), "rw,exec,nosuid,nodev,size=8g,mode=1777")  # noqa: S108
 
 _UNREACHABLE = (
     DockerException,
@@ -208,7 +205,7 @@ class DockerEngine:
             deadline = None if request.resources.time is None else time.monotonic() + request.resources.time
             if self._stopping:  # stop() may have come before there was something to kill
                 self._kill(name)
-            with _Observation(client, name) as seen:
+            with Observation(client, name) as seen:
                 if request.interactive:
                     terminal.connect(attached.fileno(), lambda rows, columns: client.resize(name, rows, columns))
                     timed_out = False
@@ -223,7 +220,7 @@ class DockerEngine:
         return seen.execution(exit_code=code, timed_out=timed_out or late, stopped=self._stopping)
 
     def _copy(
-        self, descriptor: int, name: str, output: Demultiplexer, seen: _Observation, deadline: float | None
+        self, descriptor: int, name: str, output: Demultiplexer, seen: Observation, deadline: float | None
     ) -> bool:
         """Copy the streams until their end; give whether the deadline passed and the container was killed."""
         poller, pause, timed_out = select.poll(), 0.05, False
@@ -287,7 +284,7 @@ class DockerEngine:
                 stdin_open=request.interactive,
                 # "none" alone has the daemon make and name a network of no interfaces: half of a container's start
                 network_disabled=not request.network,
-                host_config=_host_config(client, request, self._own_files(request)),
+                host_config=host_config(client, request, self._own_files(request)),
             )
         )
 
@@ -337,7 +334,7 @@ class DockerEngine:
             return ()
         with self._lock:
             if request.host_name not in self._own:
-                self._own[request.host_name] = _write_own_files(self._cache, request.host_name)
+                self._own[request.host_name] = write_own_files(self._cache, request.host_name)
             return self._own[request.host_name]
 
     @contextlib.contextmanager
@@ -352,39 +349,6 @@ class DockerEngine:
                 f"no Docker engine answers at {self._host}: {error}",
                 hint="start Docker, join the group docker, or use another engine: --engine apptainer",
             ) from error
-
-
-class _Observation:
-    """What is seen of a running container from outside; empty for a daemon on another machine."""
-
-    def __init__(self, client: APIClient, name: str) -> None:
-        state = client.inspect_container(name)
-        pid = state["State"]["Pid"] if client.base_url.startswith("http+docker://localhost") else 0
-        self._usage = Usage(state["Id"], pid)
-        network = state["HostConfig"]["NetworkMode"]
-        self._network = NetworkCounter.of_process(pid) if pid and network == "none" else None
-        self._attempts: int | None = None
-
-    def __enter__(self) -> _Observation:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._usage.close()
-        if self._network is not None:
-            self._attempts = self._network.read_and_close()
-
-    def sample(self) -> None:
-        self._usage.sample()
-
-    def execution(self, *, exit_code: int, timed_out: bool, stopped: bool) -> Execution:
-        return Execution(
-            exit_code=exit_code,
-            cpu_seconds=self._usage.cpu_seconds,
-            peak_memory=self._usage.peak_memory,
-            network_attempts=self._attempts,
-            timed_out=timed_out,
-            stopped=stopped,
-        )
 
 
 def facts(host: str | None) -> DockerFacts:
@@ -415,50 +379,6 @@ def _remove(client: APIClient, name: str) -> None:
     except APIError as error:
         if "already in progress" not in str(error.explanation):  # by the guard of a run that was killed just now
             raise
-
-
-def _write_own_files(cache: Path, host_name: str) -> tuple[Mount, ...]:
-    """Write what a container without network finds in /etc; any user in it may read them."""
-    folder = cache.absolute() / "etc" / host_name
-    texts = {**environment.OFFLINE_FILES, "hostname": f"{host_name}\n"}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            beside = folder / f"{name}.{secrets.token_hex(6)}"
-            beside.write_text(text)
-            beside.chmod(0o644)
-            beside.replace(folder / name)
-    except OSError as error:
-        raise MachineError(f"cannot write {folder}: {error.strerror}", hint="make room there") from error
-    return tuple(Mount(source=folder / name, target=f"/etc/{name}") for name in texts)
-
-
-def _host_config(client: APIClient, request: RunRequest, files: tuple[Mount, ...]) -> HostConfig:
-    """Give the isolation of docs/reference/isolation.md in Docker's words."""
-    resources = request.resources
-    mounts = [
-        docker.types.Mount(mount.target, str(mount.source), type="bind", read_only=mount.read_only)
-        for mount in (*files, *request.mounts)
-    ]
-    return client.create_host_config(
-        network_mode="host" if request.network else "none",
-        read_only=True,
-        tmpfs=TEMPORARY,
-        shm_size="1g",
-        mounts=mounts,
-        cap_drop=["ALL"],
-        security_opt=["no-new-privileges"],
-        ipc_mode="private",
-        init=True,  # reaps orphans and passes signals on; without it the command is process 1 and ignores them
-        pids_limit=4096,
-        mem_limit=resources.memory,
-        memswap_limit=resources.memory,
-        cpu_period=100_000,
-        cpuset_cpus=",".join(map(str, request.cpus_allowed)) or None,
-        cpu_quota=100_000 * resources.cpus,  # unlike NanoCpus not refused on a machine with fewer CPUs
-        ulimits=[Ulimit(name="core", soft=0, hard=0), Ulimit(name="nofile", soft=1024, hard=4096)],
-        log_config=LogConfig(type="none"),  # the streams are ours; the daemon keeps no second copy
-    )
 
 
 def _close(attached: Any) -> None:

@@ -6,20 +6,15 @@ import contextlib
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from preserve.digest import FilePin, hash_file
-from preserve.documents.archive import BUNDLE, DATA, OCI, PATCH, Contents, is_result
+from preserve.digest import hash_file
+from preserve.documents.archive import BUNDLE, OCI, PATCH, Contents, is_result
 from preserve.documents.changes import beginnings, changed_plan, changes
 from preserve.documents.comparison import Comparison, Judged
-from preserve.documents.counted import some
-from preserve.documents.lockfile import InputPin, Lock
-from preserve.documents.plan import Plan, PlannedStep
-from preserve.documents.planning import accepting, make_plan
-from preserve.documents.reading import parse_parameter, read_workflow
-from preserve.documents.record import Record
+from preserve.documents.plan import Plan
 from preserve.documents.verification import Verification
 from preserve.errors import DigestMismatch, Interrupted, MachineError, UserError
 from preserve.interfaces import Progress
@@ -38,7 +33,16 @@ from preserve.operations.judged import (
 from preserve.operations.opened import Opened, open_archive
 from preserve.operations.origin import code_file, is_replayed, write_origin
 from preserve.operations.places import Settings, bring
-from preserve.operations.reasons import wanted
+from preserve.operations.recast import situation_of
+from preserve.operations.replay_choices import (
+    Choices,
+    files_of,
+    is_inside,
+    may_run,
+    refuse_left_out,
+    refuse_network,
+    steps_to_run,
+)
 from preserve.operations.run import Options, Outcome, run_plan
 from preserve.operations.run_state import RunState
 from preserve.operations.sides import archived_probe
@@ -46,26 +50,6 @@ from preserve.operations.verify import Choices as Checks
 from preserve.operations.verify import require_intact, verify
 from preserve.scheduler.chain import Scheduler
 from preserve.stores.unpacking import unpack
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """What to replay and how.
-
-    ``only`` names the steps to run (others are taken from the archive); ``start`` the step to begin with;
-    ``parameters`` (``NAME=VALUE``) and ``inputs`` (path: file that takes its place) make it a recast. ``keep`` is the
-    folder to work in (``None``: one that is removed). ``network`` lets steps that declare it reach the network.
-    """
-
-    only: tuple[str, ...] = ()
-    start: str | None = None
-    parameters: tuple[str, ...] = ()
-    inputs: Mapping[str, Path] = field(default_factory=dict)
-    keep: Path | None = None
-    network: bool = False
-    jobs: int = 1
-    allowed_signers: Path | None = None
-    require_signature: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +81,14 @@ def replay(
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_archive(path))
         _require_same(path, opened, verification)
-        situation = _situation(opened, choices)
-        recast = situation.plan != opened.contents.plan
-        chosen = _steps_to_run(situation.plan, choices, recast=recast)
+        situation = situation_of(opened, choices)
+        changed = situation.plan != opened.contents.plan
+        chosen = steps_to_run(situation.plan, choices, recast=changed)
         if not choices.network:
-            _refuse_network(situation.plan, _may_run(opened.contents, situation.plan, chosen, choices))
+            refuse_network(situation.plan, may_run(opened.contents, situation.plan, chosen, choices))
         _refuse_rules_for_nothing(opened)
         _require_inputs(opened, choices)
-        _refuse_left_out(opened.contents, situation.plan, choices, chosen)
+        refuse_left_out(opened.contents, situation.plan, choices, chosen)
         folder = stack.enter_context(_working_folder(choices.keep))
         stack.enter_context(folder.held())
         scheduler = stack.enter_context(Scheduler(settings.environment))
@@ -115,7 +99,7 @@ def replay(
         outcome = _run(state, settings, choices, scheduler, progress, say)
         pairs = _pairs(opened.contents, folder, outcome, chosen, choices)
         dumper = Dumper(folder=folder, plan=outcome.plan, settings=settings, progress=progress, say=say)
-        comparison = replace(_compared(opened, outcome, _judged(opened, pairs, dumper)), recast=recast)
+        comparison = replace(_compared(opened, outcome, _judged(opened, pairs, dumper)), recast=changed)
     return Replayed(verification=verification, comparison=comparison, ran=outcome.ran, folder=choices.keep)
 
 
@@ -185,71 +169,6 @@ def _another_place(keep: Path) -> str:
     return f"a replay left it: rm -r {shlex.quote(str(keep))}, or {another}"
 
 
-def _situation(opened: Opened, choices: Choices) -> Situation:
-    """Give the archived plan, or, for a recast, the plan with what is replaced."""
-    plan, lock = _recast(opened, choices)
-    documents = {**opened.documents, "preserve.lock": lock.to_bytes()}
-    programs = {path for path, pin in opened.contents.pins.items() if pin.executable}
-    pins = {
-        path: FilePin(sha256=pin.sha256, size=pin.size, executable=path in programs)
-        for path, pin in plan.inputs.items()
-    }
-    return Situation(plan=plan, documents=documents, pins={**pins, **plan.sources})
-
-
-def _recast(opened: Opened, choices: Choices) -> tuple[Plan, Lock]:
-    """Give plan and lock with parameters and inputs replaced; the archived ones where nothing is."""
-    plan, lock = opened.contents.plan, opened.contents.lock
-    replaced = {path: _pin(path, file) for path, file in choices.inputs.items()}
-    if unknown := sorted(replaced.keys() - plan.inputs.keys() - plan.sources.keys()):
-        known = ", ".join(sorted((*plan.inputs, *plan.sources)))
-        raise UserError(f"the archived analysis reads no file {unknown[0]}", hint=f"it reads: {known}")
-    archived = opened.contents.pins
-    replaced = {path: pin for path, pin in replaced.items() if pin.sha256 != archived[path].sha256}
-    if not replaced and not choices.parameters:
-        return plan, lock
-    data = {path: pin for path, pin in replaced.items() if path in plan.inputs}
-    inputs = {path: InputPin(sha256=pin.sha256, size=pin.size) for path, pin in data.items()}
-    lock = replace(lock, inputs={**lock.inputs, **inputs})
-    workflow = accepting(read_workflow(opened.documents["preserve.yaml"], "preserve.yaml of the archive"), lock)
-    given = dict(parse_parameter(text, workflow) for text in choices.parameters)
-    draft = make_plan(workflow, lock, tracked=frozenset(plan.sources), parameters={**plan.parameters, **given})
-    code = {path: pin for path, pin in replaced.items() if path in plan.sources}
-    return draft.pinned({**plan.sources, **code}), lock
-
-
-def _pin(path: str, file: Path) -> FilePin:
-    try:
-        return hash_file(file)
-    except OSError as error:
-        raise UserError(f"{file}, which is to take the place of {path}: {error.strerror}") from error
-
-
-def _may_run(contents: Contents, plan: Plan, chosen: frozenset[str], choices: Choices) -> frozenset[str]:
-    """Ids of all steps that this replay could come to run: an archived product is taken only if it fits.
-
-    It fits if nothing was replaced, its bytes are inside, and no step before it runs (and makes something else).
-    """
-    asked = wanted(plan, choices.only)
-    if plan != contents.plan:
-        return asked
-    found: set[str] = set()
-    for step in plan.steps:  # in an order in which they can run
-        again = step.id in chosen or found.intersection(step.upstream)
-        if step.id in asked and (again or not _is_inside(contents, contents.records[step.id])):
-            found.add(step.id)
-    return frozenset(found)
-
-
-def _refuse_network(plan: Plan, may_run: frozenset[str]) -> None:
-    wanting = [step.id for step in plan.steps if step.network and step.id in may_run]
-    if wanting:
-        raise UserError(
-            f"step {wanting[0]} declares that it uses the network",
-            hint="if you trust the archive with your network: --allow-network",
-        )
-
-
 def _refuse_rules_for_nothing(opened: Opened) -> None:
     contents = opened.contents
     with recorded_files(opened, contents.results) as files:
@@ -312,64 +231,20 @@ def _require_inputs(opened: Opened, choices: Choices) -> None:
         )
 
 
-def _steps_to_run(plan: Plan, choices: Choices, *, recast: bool) -> frozenset[str]:
-    """Ids of the steps that must run here even if the archive has their products."""
-    if choices.only:
-        return frozenset(step.id for name in choices.only for step in _named(plan, name))
-    if choices.start is not None:
-        found = {step.id for step in _named(plan, choices.start)}
-        for step in plan.steps:  # in an order in which they can run
-            if found.intersection(step.upstream):
-                found.add(step.id)
-        return frozenset(found)
-    return frozenset() if recast else frozenset(step.id for step in plan.steps)
-
-
-def _refuse_left_out(contents: Contents, plan: Plan, choices: Choices, chosen: frozenset[str]) -> None:
-    """See that what the chosen steps build on is inside; made again here, it might be something else."""
-    before = wanted(plan, tuple(chosen)) - chosen if choices.only or choices.start is not None else frozenset[str]()
-    for step in (step.id for step in plan.steps if step.id in before):
-        absent = [product.path for product in contents.records[step].products if product.path in contents.left_out]
-        if absent:
-            option = "--only" if choices.only else "--from"
-            raise UserError(
-                f"{option} needs what step {step} made, and of that {some(absent, 1)} was left out of the archive",
-                hint=f"run that step here as well: {option} {step}; or replay the whole archive",
-            )
-
-
-def _named(plan: Plan, name: str) -> list[PlannedStep]:
-    found = [step for step in plan.steps if name in (step.id, step.name)]
-    if not found:
-        names = ", ".join(sorted({step.name for step in plan.steps}))
-        raise UserError(f"the archived analysis has no step {name!r}", hint=f"one of: {names}")
-    return found
-
-
 def _seed(opened: Opened, state: RunState, chosen: frozenset[str], progress: Progress) -> None:
     """Take products, logs and records of the archive as if all steps but the chosen ones had run here."""
     contents, scratch = opened.contents, state.folder.state / "seed"
     for step in sorted(contents.records.keys() - chosen):
         record = contents.records[step]
-        if not _is_inside(contents, record):
+        if not is_inside(contents, record):
             continue  # left out when the archive was made: the step has to run
-        files = _files_of(contents, record)
+        files = files_of(contents, record)
         unpack(opened.store, scratch, {name: contents.payload[name] for name in files}, progress=progress)
         for name in files:
             if (scratch / name).exists():  # two names of one log
                 state.store.take(scratch / name)
         shutil.rmtree(scratch)
         write_file(state.folder.record_of(record.key), record.to_bytes())
-
-
-def _is_inside(contents: Contents, record: Record) -> bool:
-    return all(name in contents.payload for name in _files_of(contents, record))
-
-
-def _files_of(contents: Contents, record: Record) -> list[str]:
-    return [contents.names[product.path] for product in record.products] + [
-        DATA + log.path for log in record.logs.values()
-    ]
 
 
 def _compared(opened: Opened, outcome: Outcome, results: tuple[Judged, ...]) -> Comparison:

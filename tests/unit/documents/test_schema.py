@@ -23,8 +23,8 @@ SCHEMA = json.loads(resources.files("preserve.documents").joinpath("preserve.sch
 NOT_READABLE = {
     "alias", "anchor", "bracket-open", "bracket-open-above-run", "bytes-control", "bytes-not-utf8", "colon-in-text",
     "directive", "document-second", "escape-unknown", "expression-in-flow", "indentation", "key-twice",
-    "key-without-colon", "merge-conflict", "merge-key", "nesting", "quote-open", "script-colon", "script-quote", "special-sign", "tab",
-    "tag",
+    "key-without-colon", "merge-conflict", "merge-key", "nesting", "quote-open", "script-colon", "script-quote",
+    "special-sign", "tab", "tag",
 }  # fmt: skip
 # What needs other parts of the file, the repository's files, or arithmetic.
 NOT_EXPRESSIBLE = {

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from preserve.digest import Digest
 from preserve.documents.lockfile import ImagePin
-from preserve.engines.apptainer import ApptainerEngine, mount_option, read_version
+from preserve.engines.apptainer import ApptainerEngine
 from preserve.engines.apptainer import facts as apptainer_facts
+from preserve.engines.apptainer_command import mount_option
+from preserve.engines.apptainer_program import read_version
 from preserve.engines.docker import facts as docker_facts
 from preserve.engines.environment import complete, image_environment
 from preserve.engines.frames import Demultiplexer
