@@ -369,10 +369,10 @@ def _known(
     if expression.name == "cpus" or expression.name in variables:
         return True
     names = (*variables, "cpus", *(f"parameters.{name}" for name in parameters))
-    if expression.name in ("input", "output"):
-        hint = f"write ${{{{ {expression.name}s[0] }}}}"
-    elif f"parameters.{expression.name}" in names:
+    if f"parameters.{expression.name}" in names:
         hint = f"write ${{{{ parameters.{expression.name} }}}}"
+    elif expression.name in ("input", "output"):
+        hint = f"write ${{{{ {expression.name}s[0] }}}}"
     else:
         hint = context.faults.suggest(expression.name, names) or f"known here are: {', '.join(names)}"
     context.faults.add(place, f'"{expression.name}" is no for_each variable of this step', hint)

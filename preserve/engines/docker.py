@@ -42,8 +42,6 @@ _UNREACHABLE = (
     urllib3.exceptions.HTTPError,
     ConnectionError,
     TimeoutError,
-    FileNotFoundError,  # no socket
-    PermissionError,  # not in the group docker
 )
 
 

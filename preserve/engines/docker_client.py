@@ -17,11 +17,13 @@ def connect(host: str) -> APIClient:
     """Connect to the daemon at ``host`` (URL) in the newest version of its API that both sides know.
 
     Raises:
-        OSError, DockerException, requests.exceptions.RequestException: nobody answers.
+        DockerException, requests.exceptions.RequestException: nobody answers.
     """
-    _knock(host)
     try:
+        _knock(host)
         client = APIClient(base_url=host, version="auto", timeout=CALL, max_pool_size=POOL)
+    except OSError as error:
+        raise DockerException(str(error)) from error
     except ValueError as error:  # of a port, or of brackets
         raise DockerException(f"this is no address: {error}") from error
     client.trust_env = False  # no proxy and no .netrc of the caller; and a fifth less time per call

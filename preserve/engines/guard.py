@@ -49,7 +49,7 @@ def _spawn(reading: int, arguments: tuple[str, ...]) -> int:
     quiet = [(os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_WRONLY, 0) for number in (1, 2)]
     return os.posix_spawn(
         sys.executable,
-        (sys.executable, "-I", "-S", str(_SCRIPT), *arguments),
+        (sys.executable, "-I", "-S", str(_SCRIPT), str(os.getsid(0)), *arguments),
         {"LD_LIBRARY_PATH": f"{sys.base_prefix}/lib"},  # where an interpreter in a place of its own has its library
         file_actions=[(os.POSIX_SPAWN_DUP2, reading, 0), *quiet],
         setsid=True,

@@ -2,8 +2,8 @@
 
 It reads one JSON list per line: ``["+", kind, name]`` when a container is about to start, ``["-", kind, name]`` when
 it is gone. At the end of its input, which is also what a kill -9 of its parent gives it, it ends what is left.
-Kinds: ``docker`` (name of a container; the daemon is the first argument) and ``scratch`` (a run's temporary folder,
-which every process of an Apptainer container carries in its environment).
+Kinds: ``docker`` (name of a container; the daemon is the second argument) and ``scratch`` (a run's temporary folder,
+which every process of an Apptainer container carries in its environment). The first argument is the parent's session.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ def main() -> int:
             left.pop((kind, name), None)
     for kind, name in left:
         if kind == "scratch":
-            end_scratch(name)
-    end_docker(sys.argv[1] if len(sys.argv) > 1 else "", [name for kind, name in left if kind == "docker"])
+            end_scratch(name, beside=int(sys.argv[1]))
+    end_docker(sys.argv[2] if len(sys.argv) > 2 else "", [name for kind, name in left if kind == "docker"])
     return 0
 
 
-def end_scratch(folder: str) -> None:
-    """Kill every process that carries ``folder`` in its environment, then remove the folder."""
-    end_carriers(folder)
+def end_scratch(folder: str, *, beside: int | None = None) -> None:
+    """Kill every process that carries ``folder`` in its environment (see ``kill_carriers``), then remove the folder."""
+    end_carriers(folder, beside=beside)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def end_carriers(text: str) -> None:
+def end_carriers(text: str, *, beside: int | None = None) -> None:
     """Kill every process with ``text`` in its environment, and wait until there is none."""
     quiet = 0
     while quiet < 3:  # a process between fork and exec shows another environment: look again
-        quiet = 0 if kill_carriers(text) else quiet + 1
+        quiet = 0 if kill_carriers(text, beside=beside) else quiet + 1
         time.sleep(0.03)
 
 
-def kill_carriers(text: str) -> int:
+def kill_carriers(text: str, *, beside: int | None) -> int:
     """Send SIGKILL to all processes with ``text`` in their environment, and to what they started; give how many.
 
     A file system in user space that an engine started for an image has lost the text: it is known as their child, or
-    by their session, where that was made for them. The session of a user's shell is not: a terminal's container is in
-    it.
+    by their session, where that was made for them: its leader is one of them, or is gone and the session is not
+    ``beside``, that of the process that started them (``None``: not known). What else a user's session has is spared.
     """
     wanted, carriers = os.fsencode(text), set[int]()
     for pid in processes():
@@ -70,13 +70,13 @@ def kill_carriers(text: str) -> int:
         except OSError:
             continue  # gone, or not ours
     table = states()
-    seen = [table[pid][1:] for pid in carriers if pid in table]
-    own = {session for session, terminal in seen if session in carriers or (session not in table and not terminal)}
-    own.discard(os.getsid(0))
-    doomed, more = set[int](), carriers | {pid for pid, (_, session, _) in table.items() if session in own}
+    seen = {table[pid][1] for pid in carriers if pid in table}
+    own = {session for session in seen if session in carriers or (beside is not None and session not in table)}
+    own -= {0, os.getsid(0), beside}
+    doomed, more = set[int](), carriers | {pid for pid, (_, session) in table.items() if session in own}
     while more:
         doomed |= more
-        more = {pid for pid, (parent, _, _) in table.items() if parent in more} - doomed
+        more = {pid for pid, (parent, _) in table.items() if parent in more} - doomed
     return kill(doomed)
 
 
@@ -84,7 +84,7 @@ def kill_session(session: int) -> int:
     """Send SIGKILL to every living process of a session that is not our own; give how many there were."""
     if session in (0, os.getsid(0)):
         return 0
-    return kill({pid for pid, (_, its, _) in states().items() if its == session})
+    return kill({pid for pid, (_, its) in states().items() if its == session})
 
 
 def kill(pids: set[int]) -> int:
@@ -99,17 +99,17 @@ def kill(pids: set[int]) -> int:
     return found
 
 
-def states() -> dict[int, tuple[int, int, int]]:
-    """Give parent, session and controlling terminal (0: none) of every living process, a zombie being dead already."""
+def states() -> dict[int, tuple[int, int]]:
+    """Give parent and session of every living process, a zombie being dead already."""
     found = {}
     for pid in processes():
         try:
-            # "pid (name) state ppid group session terminal …", proc(5)
-            words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:5]
+            # "pid (name) state ppid group session …", proc(5)
+            words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:4]
         except OSError:
             continue
         if words[0] != b"Z":
-            found[pid] = (int(words[1]), int(words[3]), int(words[4]))
+            found[pid] = (int(words[1]), int(words[3]))
     return found
 
 

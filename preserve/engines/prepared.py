@@ -6,6 +6,7 @@ A prepared image is a cache, never an identity. It is built beside and renamed, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -13,6 +14,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,9 +141,22 @@ def fingerprint(path: Path) -> str:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder, if it is there, whose sub-folders may be read-only (images and steps make such)."""
-    if not path.exists():
-        return
+    """Remove a folder, if it is there, whose sub-folders may be read-only (images and steps make such).
+
+    Another process may be at it too: the guard of a run that was killed, and what that guard is about to end.
+    """
+    for last in (*[False] * 100, True):
+        if not path.exists():
+            return
+        try:
+            _remove_tree(path)
+        except OSError as error:
+            if last or error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
+            time.sleep(0.05)
+
+
+def _remove_tree(path: Path) -> None:
     try:
         shutil.rmtree(path)
     except PermissionError:

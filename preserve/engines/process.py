@@ -89,7 +89,7 @@ def _end_of(pid: int) -> Iterator[Callable[[float | None], bool]]:
     """Give what waits for the end of a child, milliseconds or for ever, and says whether it came; nothing is reaped."""
     try:
         descriptor = os.pidfd_open(pid)
-    except OSError:  # before Linux 5.3
+    except (OSError, AttributeError):  # before Linux 5.3; a Python that was built there
         yield lambda pause: _has_ended(pid, pause)
         return
     try:

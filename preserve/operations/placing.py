@@ -21,7 +21,10 @@ NAMED = 20  # files that a hint names one by one
 
 
 class Standing(Enum):
-    """What stands where a product belongs: nothing (where one was, or never was), it, another run's, a hand's work."""
+    """What stands where a product belongs: nothing (where one was, or never was), it, another run's, a hand's work.
+
+    ``FORMER``: where none belongs, one of an earlier run.
+    """
 
     FREE = auto()
     MISSING = auto()
@@ -29,6 +32,7 @@ class Standing(Enum):
     ANOTHER = auto()
     EDITED = auto()
     FOREIGN = auto()
+    FORMER = auto()
 
 
 _KEPT_ASIDE = {
@@ -78,9 +82,10 @@ def standing(state: RunState, product: Artifact) -> Standing:
     found = state.hashes.pin(target).sha256 if target.is_file() and not target.is_symlink() else None
     if found == product.sha256:
         return Standing.RIGHT
-    if not state.placed.get(product.path):
-        return Standing.ANOTHER if _is_known_product(state, product.path) else Standing.FOREIGN
-    return Standing.ANOTHER if found == state.placed[product.path] else Standing.EDITED
+    placed = state.placed.get(product.path)
+    if found == placed or _is_known_product(state, product.path):  # a killed run may not have noted what it placed
+        return Standing.ANOTHER
+    return Standing.EDITED if placed else Standing.FOREIGN
 
 
 def place(state: RunState, record: Record) -> Counter[Standing]:
@@ -102,7 +107,9 @@ def place(state: RunState, record: Record) -> Counter[Standing]:
             state.hashes.remember(target, pin)
         state.placed[product.path] = pin.sha256
         stood[found] += 1
-    _remove_former(state, record)
+    if former := _former(state, record):
+        stood[Standing.FORMER] += len(former)
+        _remove(state, record, former)
     return stood
 
 
@@ -130,7 +137,9 @@ def would_place(state: RunState) -> bool:
     if stood[Standing.ANOTHER]:
         others = counted(stood[Standing.ANOTHER], "product")
         state.notes.append(f"{others} would be exchanged for those of {as_written(state.plan)}")
-    return stood.keys() != {Standing.RIGHT}
+    if former := [path for record in state.records.values() for path in _former(state, record)]:
+        state.notes.append(f"{some(former, 3)} would be removed: made by an earlier run, and no more")
+    return bool(former) or stood.keys() != {Standing.RIGHT}
 
 
 def _set_aside(state: RunState, path: str, why: str) -> None:
@@ -147,19 +156,20 @@ def _set_aside(state: RunState, path: str, why: str) -> None:
     )
 
 
-def _remove_former(state: RunState, record: Record) -> None:
-    """Take out of a step's folders what an earlier run of it put there, and it makes no more."""
+def _former(state: RunState, record: Record) -> list[str]:
+    """Files in a step's folders that an earlier run of it put there, untouched since, and that it makes no more."""
     folders, made = state.folders[record.step], {product.path for product in record.products}
     if not folders:
-        return
-    former = [path for path, digest in state.placed.items() if digest and path.startswith(folders) and path not in made]
-    gone = [path for path in former if _is_as_placed(state, path)]
-    for path in gone:
-        (state.folder.root / path).unlink()
+        return []
+    noted = [path for path, digest in state.placed.items() if digest and path.startswith(folders)]
+    return [path for path in noted if path not in made and _is_as_placed(state, path)]
+
+
+def _remove(state: RunState, record: Record, former: list[str]) -> None:
     for path in former:
+        (state.folder.root / path).unlink()
         del state.placed[path]
-    if gone:
-        state.notes.append(f"{some(gone, 3)} removed: an earlier run made it, step {record.step} makes it no more")
+    state.notes.append(f"{some(former, 3)} removed: an earlier run made it, step {record.step} makes it no more")
 
 
 def _is_as_placed(state: RunState, path: str) -> bool:

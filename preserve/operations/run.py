@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from preserve.documents import jsonform
 from preserve.documents.plan import Plan, PlannedStep
 from preserve.documents.record import Artifact, EngineUsed, Record
 from preserve.documents.workflow import Value
-from preserve.errors import Interrupted, MachineError, StepFailed
+from preserve.errors import DigestMismatch, Interrupted, MachineError, StepFailed
 from preserve.interfaces import Engine, LastingEngine, Progress
 from preserve.operations.failures import reasons_for_failure
 from preserve.operations.fingerprints import take_fingerprints
@@ -30,6 +31,7 @@ from preserve.operations.status import undeclared
 from preserve.operations.surroundings import image_used, read_machine
 from preserve.scheduler.chain import Job, Scheduler
 
+LEFT = 7 * 86400  # seconds after which what a run left is a dead one's
 GO_ON = "run the same command again to go on"
 
 
@@ -184,6 +186,13 @@ def _execute(
         except MachineError:
             if not state.stopping:  # then it is of what was ended
                 raise
+        except DigestMismatch as error:
+            if not state.failures:
+                raise
+            failed = _failed(state, context.run)
+            raise DigestMismatch(
+                f"{error.message}\n{failed.message}", hint=f"{error.hint}\n    {failed.hint}"
+            ) from error
         finally:
             for name in ("scheduler", "work"):
                 shutil.rmtree(context.run / name, ignore_errors=True)
@@ -211,12 +220,15 @@ def _ready_engine(
 
 
 def _remove_leftovers(folder: Folder) -> None:
-    """Remove what only a run, or another command that holds the folder, has while it goes on."""
-    for top in (folder.state / "runs").glob("*/work"):
-        remove_work(top)
-    for pattern in ("runs/*/scheduler", "archive-*", "dumps-*"):
+    """Remove what only a run, or another command that holds the folder, has while it goes on.
+
+    What is not old may be of one that goes on: another machine's, on a file system whose locks hold on one machine.
+    """
+    before = time.time() - LEFT
+    for pattern in ("runs/*/work", "runs/*/scheduler", "archive-*", "dumps-*"):
         for left in folder.state.glob(pattern):
-            shutil.rmtree(left, ignore_errors=True)
+            if left.stat().st_mtime < before:
+                remove_work(left)
 
 
 def _images(todo: list[PlannedStep]) -> tuple[str, ...]:

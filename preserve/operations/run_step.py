@@ -79,17 +79,20 @@ def _recorded(
 ) -> Record:
     logs = context.run / "logs" / step.id
     logs.mkdir(parents=True, exist_ok=True)
-    started, clock = datetime.now(UTC), time.monotonic()
     mounts = lay_out(step, {a.path: source_of[a.path] for a in read}, work)
     laid_out = _laid_out(read, mounts, work)
+    given = {path: _inode(place) for path, place in laid_out.items()}
     _require_unchanged(context, step, read, source_of, laid_out)
+    started, clock = datetime.now(UTC), time.monotonic()
     request = request_of(context.plan, step, mounts, label=context.label)
     watch = _watch(context, laid_out, work)
     with watch, (logs / "stdout").open("wb") as stdout, (logs / "stderr").open("wb") as stderr:
         execution = context.engine.run(request, stdout=stdout, stderr=stderr)
     seconds = time.monotonic() - clock
     if not execution.stopped:
-        _require_unchanged(context, step, read, source_of, laid_out)
+        # a mounted file that was replaced by another meanwhile is still the one that was mounted
+        same = tuple(one for one in read if _inode(laid_out[one.path]) == given[one.path])
+        _require_unchanged(context, step, same, source_of, laid_out)
     products, failure = _collect(context, step, read, work, execution)
     if failure is None:
         _write_reach(context, step, read, watch, work)
@@ -126,6 +129,13 @@ def _laid_out(read: tuple[Artifact, ...], mounts: tuple[Mount, ...], work: Path)
     """Where the files lie that a step sees: links that were made for it, or what is mounted from elsewhere."""
     elsewhere = {m.target.removeprefix(f"{WORK}/"): m.source for m in mounts if not m.source.is_relative_to(work)}
     return {one.path: elsewhere.get(one.path, work / "in" / one.path) for one in read}
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _require_unchanged(

@@ -44,14 +44,17 @@ class HashMemory:
         return pin
 
     def is_still(self, path: Path, pin: FilePin, *, at: Path) -> bool:
-        """Whether ``at``, which may be a link of the file that was pinned at ``path``, is what was pinned."""
+        """Whether ``at``, which may be a link of the file that was pinned at ``path``, has those bytes."""
         try:
             stat = at.stat()
             if self._known.get(str(path)) == [*_seen(stat), str(pin.sha256)]:
-                return bool(stat.st_mode & 0o100) == pin.executable
-            return hash_file(at) == pin
+                return True
+            if hash_file(at).sha256 != pin.sha256:
+                return False
         except OSError:
             return False
+        self.remember(path, pin, stat)
+        return True
 
     def remember(self, path: Path, pin: FilePin, stat: os.stat_result | None = None) -> None:
         """Take ``pin`` for what ``path`` holds now."""

@@ -61,11 +61,18 @@ def test_a_folder_has_the_files_of_the_last_run_only(plots: Analysis) -> None:
     (plots.root / "plots" / "mine.txt").write_text("mine")
     both, one = {"a.txt": "a\n", "b.txt": "b\n", "mine.txt": "mine"}, {"a.txt": "a\n", "mine.txt": "mine"}
     assert plain(plots.root / "plots") == both
+    said = plots("run", "-n", "-p", "names=[a]").stderr
+    assert "removed" not in said  # what the step will make is not known yet
     notes = plots.run("-p", "names=[a]")["notes"]
     assert notes == ["plots/b.txt removed: an earlier run made it, step plot makes it no more"]
     assert plain(plots.root / "plots") == one
     assert plots.run()["notes"] == []
     assert plain(plots.root / "plots") == both
+    said = plots("run", "-n", "-p", "names=[a]").stderr
+    assert "note: plots/b.txt would be removed: made by an earlier run, and no more\nno step has to run" in said
+    assert "no step has to run" in plots("run", "-p", "names=[a]").stderr
+    assert plain(plots.root / "plots") == one
+    plots.run()
     (plots.root / "plots" / "b.txt").unlink()
     (plots.root / "plots" / "b.txt").write_text("edited")
     plots.run("-p", "names=[a]")
@@ -169,8 +176,10 @@ def test_what_a_killed_run_left_is_removed_by_the_next(plots: Analysis) -> None:
         (folder / "deep").mkdir(parents=True)
         (folder / "deep" / "file").touch()
         os.chmod(folder / "deep", 0o500)  # noqa: PTH101
+        if folder != left[-1]:
+            os.utime(folder, (0, 0))
     plots.run("--no-cache")
-    assert [folder for folder in left if folder.exists()] == []
+    assert [folder for folder in left if folder.exists()] == [left[-1]]  # which may be of one that goes on elsewhere
 
 
 def test_a_record_that_a_power_cut_emptied_is_written_again(plots: Analysis) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
+import secrets
+import signal
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +27,7 @@ from preserve.engines.apptainer_program import read_version
 from preserve.engines.docker import facts as docker_facts
 from preserve.engines.environment import complete, image_environment
 from preserve.engines.frames import Demultiplexer
+from preserve.engines.guard_process import end_carriers
 from preserve.engines.network import no_routes
 from preserve.engines.prepared import fingerprint, remove_tree
 from preserve.errors import MachineError
@@ -117,11 +123,61 @@ def test_read_only_trees_are_removed(tmp_path: Path) -> None:
     assert not (tmp_path / "t").exists()
 
 
+SESSION = """
+import subprocess, sys
+sleep = ["sleep", "1000"]
+for environment in ({}, {"MARK": sys.argv[2]}):
+    print(subprocess.Popen(sleep, env=environment).pid, flush=True)
+if sys.argv[1] == "leader":
+    import os
+    os.execve("/bin/sleep", sleep, {"MARK": sys.argv[2]})
+"""
+
+
+@pytest.mark.parametrize(
+    ("leader", "known", "dies"),
+    [("leader", True, True), ("gone", True, True), ("gone", False, False), ("gone and beside", True, False)],
+)
+def test_a_session_is_ended_only_if_it_was_made_for_the_container(*, leader: str, known: bool, dies: bool) -> None:
+    """A carrier (marked) and another process in a session: its leader is a carrier, or gone; or it is the parent's."""
+    mark = secrets.token_hex(8)
+    argv = [sys.executable, "-c", SESSION, leader, mark]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, start_new_session=True) as shell:
+        assert shell.stdout is not None
+        other, carrier = (int(shell.stdout.readline()) for _ in range(2))
+        if leader != "leader":
+            shell.wait()
+        try:
+            beside = (shell.pid if leader == "gone and beside" else os.getsid(0)) if known else None
+            end_carriers(mark, beside=beside)
+            assert not alive(carrier)
+            assert alive(other) is not dies
+        finally:
+            for pid in (other, carrier):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_facts_give_a_reason_and_do_not_raise(tmp_path: Path) -> None:
     nobody = docker_facts(f"unix://{tmp_path}/none.sock")
     assert nobody.version is None
     assert "no Docker engine answers" in (nobody.problem or "")
-    for address in ("tcp://h:abc", "tcp://[::1", "http://[", "nonsense://x"):
+    for address in (
+        f"unix:///{'x' * 200}/docker.sock",
+        "unix:///etc/passwd/x",
+        "tcp://h:abc",
+        "tcp://[::1",
+        "http://[",
+        "nonsense://x",
+    ):
         assert f"no Docker engine answers at {address}" in (docker_facts(address).problem or "")
     nothing = apptainer_facts(None, str(tmp_path))
     assert nothing.program is None

@@ -59,6 +59,11 @@ def test_a_file_written_where_nothing_may_be(tmp_path: Path, failed: tuple[Plann
     assert said == (f"{step.name} may write in /tmp and in the folders of its outputs: a/, plots/",)
 
 
+def test_a_word_too_long_for_a_name(tmp_path: Path, failed: tuple[PlannedStep, Record]) -> None:
+    """A mangled name, say: no file is called so."""
+    assert reasons_for_failure(tmp_path, *failed, ["undefined reference to _ZN" + "5boost" * 100, "=" * 300]) == ()
+
+
 def test_files_outside_are_not_looked_for(tmp_path: Path, failed: tuple[PlannedStep, Record]) -> None:
     """A log is a stranger's word: it does not make preserve tell what else is on the disk."""
     (tmp_path / "inside").mkdir()
