@@ -153,10 +153,24 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
     return True
 
 
-def ring_when(condition: Callable[[], bool]) -> None:
-    """Send this process SIGALRM, for its main thread."""
-    within(20, condition)
-    os.kill(os.getpid(), signal.SIGALRM)
+@contextlib.contextmanager
+def interrupted_when(condition: Callable[[], bool]) -> Iterator[None]:
+    """Have a signal's handler raise KeyboardInterrupt in the main thread once ``condition`` holds."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def ring() -> None:
+        within(20, condition)
+        os.kill(os.getpid(), signal.SIGALRM)
+
+    handler, waker = signal.signal(signal.SIGALRM, interrupt), threading.Thread(target=ring)
+    waker.start()
+    try:
+        yield
+    finally:
+        waker.join()
+        signal.signal(signal.SIGALRM, handler)
 
 
 class Running:
@@ -524,22 +538,44 @@ def test_a_kernel_without_descriptors_of_processes(bench: Bench, monkeypatch: py
 def test_an_exception_leaves_nothing_running(bench: Bench) -> None:
     """Ctrl-C where nothing catches it: a signal's handler raises while the main thread waits for the container."""
     marker, before = unique(), image_servers()
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    handler = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        waker = threading.Thread(target=ring_when, args=(lambda: bool(alive(marker)),))
-        waker.start()
-        with pytest.raises(KeyboardInterrupt):
-            bench.run("sh", "-c", f"sleep {marker} & sleep {marker}")
-        waker.join()
-    finally:
-        signal.signal(signal.SIGALRM, handler)
+    with interrupted_when(lambda: bool(alive(marker))), pytest.raises(KeyboardInterrupt):
+        bench.run("sh", "-c", f"sleep {marker} & sleep {marker}")
     assert within(2, lambda: not alive(marker))
     assert image_servers() <= before
     assert containers(bench) == []
+
+
+@pytest.mark.apptainer
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # spython leaves pipes to the collector
+def test_an_image_that_was_interrupted_is_built_no_further(
+    apptainer: str, tiny_image: TinyImage, tmp_path: Path
+) -> None:
+    engine = apptainer_engine(cache=tmp_path / "cache", search_path=PATH)
+
+    def builders() -> list[int]:
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = entry.read_bytes()
+                found += [int(entry.parent.name)] if b"build" in words and os.fsencode(tmp_path) in words else []
+        return found
+
+    def halted() -> bool:
+        """Stop the build: it would be done before anyone looks."""
+        for pid in builders():
+            os.kill(pid, signal.SIGSTOP)
+        return bool(builders())
+
+    with interrupted_when(halted), pytest.raises(KeyboardInterrupt):
+        engine.load(tiny_image.pin, tiny_image.layout)
+    try:
+        assert builders() == []
+    finally:
+        for pid in builders():
+            os.kill(pid, signal.SIGKILL)
+    assert list((tmp_path / "cache" / "images").glob(".building-*")) == []
+    engine.load(tiny_image.pin, tiny_image.layout)
+    engine.close()
 
 
 def test_a_full_disk_is_not_taken_for_an_engine_that_does_not_answer(bench: Bench) -> None:
