@@ -53,13 +53,14 @@ def lock(
             raise UserError(f"preserve.yaml has no image {name!r}", hint=f"one of: {', '.join(workflow.images)}")
     # --update without a name lets everything be new
     held = earlier.inputs if earlier is not None and (update is None or update) else {}
+    suites = suites_of(folder, workflow)
     with folder.held():
         hashes = folder.hashes()
         try:
             made = Lock(
-                images=_images(workflow, earlier, folder, settings, update, progress),
+                images=_images(workflow, _same_suites(earlier, suites), folder, settings, update, progress),
                 recipes=recipes_of(folder, workflow),
-                suites=suites_of(folder, workflow),
+                suites=suites,
                 inputs=_inputs(workflow, folder, hashes, held, progress),
                 source=_source(folder, sources, earlier),
                 epoch=earlier.epoch if earlier is not None and update is None else sources.epoch,
@@ -73,19 +74,25 @@ def lock(
     return made, changed
 
 
+def _same_suites(earlier: Lock | None, suites: Mapping[str, str]) -> dict[str, ImagePin]:
+    """Give the images that are pinned already, but for those whose packages are of another suite than wanted now."""
+    if earlier is None:
+        return {}
+    known = earlier.suites
+    return {name: pin for name, pin in earlier.images.items() if known.get(name) in (None, suites.get(name))}
+
+
 def _images(
     workflow: Workflow,
-    earlier: Lock | None,
+    earlier: Mapping[str, ImagePin],
     folder: Folder,
     settings: Settings,
     update: Collection[str] | None,
     progress: Progress,
 ) -> dict[str, ImagePin]:
-    pinned, suites = {}, suites_of(folder, workflow)
+    pinned = {}
     for name, source in workflow.images.items():
-        before = earlier.images.get(name) if earlier else None
-        if earlier is not None and name in suites and earlier.suites.get(name, suites[name]) != suites[name]:
-            before = None  # its packages were another suite's
+        before = earlier.get(name)
         renew = update is not None and (not update or name in update)
         pinned[name] = _image(source, before, folder, settings, renew, progress)
     return pinned

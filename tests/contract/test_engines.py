@@ -511,6 +511,14 @@ def test_time_limit_of_a_command_that_closed_its_streams(bench: Bench) -> None:
     assert not alive(marker)
 
 
+@pytest.mark.docker
+def test_a_command_that_closed_its_streams_may_outlast_one_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker is asked for the end a day at a time; here a second at a time."""
+    monkeypatch.setattr("preserve.engines.docker.DAY", 1)
+    execution, _, _ = bench.run("sh", "-c", "exec >&- 2>&-; sleep 2.5; exit 3")
+    assert (execution.exit_code, execution.timed_out) == (3, False)
+
+
 def test_background_processes_end_with_the_command(bench: Bench) -> None:
     marker = unique()
     execution, out, _ = bench.run("sh", "-c", f"setsid sleep {marker} & sleep 0.1; echo over")
@@ -579,7 +587,7 @@ def test_an_image_that_was_interrupted_is_built_no_further(
 
 
 def test_a_full_disk_is_not_taken_for_an_engine_that_does_not_answer(bench: Bench) -> None:
-    with open("/dev/full", "wb", buffering=0) as full, open("/dev/null", "wb") as stderr:  # noqa: PTH123
+    with Path("/dev/full").open("wb", buffering=0) as full, Path("/dev/null").open("wb") as stderr:
         try:
             execution = bench.engine.run(bench.request("echo", "on"), stdout=full, stderr=stderr)
         except OSError as error:  # the engine that copies the streams itself

@@ -175,7 +175,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(plots: Analysis) -> None:
     for folder in left:
         (folder / "deep").mkdir(parents=True)
         (folder / "deep" / "file").touch()
-        os.chmod(folder / "deep", 0o500)  # noqa: PTH101
+        (folder / "deep").chmod(0o500)
         if folder != left[-1]:
             os.utime(folder, (0, 0))
     plots.run("--no-cache")

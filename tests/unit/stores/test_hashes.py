@@ -18,13 +18,18 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_that_is_as_it_was_is_not_read_again(file: Path, tmp_path: Path) -> None:
-    memory = HashMemory(tmp_path / "hashes.json")
-    memory.pin(file)
-    memory.save()
+def remember_and_change(file: Path, memory: Path) -> None:
+    """Another content, with the size and time of the one that is remembered."""
+    known = HashMemory(memory)
+    known.pin(file)
+    known.save()
     before = file.stat()
     file.write_bytes(b"two")
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_file_that_is_as_it_was_is_not_read_again(file: Path, tmp_path: Path) -> None:
+    remember_and_change(file, tmp_path / "hashes.json")
     assert HashMemory(tmp_path / "hashes.json").pin(file).sha256 == Digest.of(b"one")
     os.utime(file)
     assert HashMemory(tmp_path / "hashes.json").pin(file).sha256 == Digest.of(b"two")
@@ -40,12 +45,7 @@ def test_a_damaged_memory_costs_hashing_again_only(file: Path, tmp_path: Path, t
 
 
 def test_what_earlier_processes_knew_can_be_doubted(file: Path, tmp_path: Path) -> None:
-    memory = HashMemory(tmp_path / "hashes.json")
-    memory.pin(file)
-    memory.save()
-    before = file.stat()
-    file.write_bytes(b"two")
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    remember_and_change(file, tmp_path / "hashes.json")
     doubting = HashMemory(tmp_path / "hashes.json", anew=True)
     assert doubting.pin(file).sha256 == Digest.of(b"two")
     doubting.save()
