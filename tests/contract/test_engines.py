@@ -511,14 +511,6 @@ def test_time_limit_of_a_command_that_closed_its_streams(bench: Bench) -> None:
     assert not alive(marker)
 
 
-@pytest.mark.docker
-def test_a_command_that_closed_its_streams_may_outlast_one_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Docker is asked for the end a day at a time; here a second at a time."""
-    monkeypatch.setattr("preserve.engines.docker.DAY", 1)
-    execution, _, _ = bench.run("sh", "-c", "exec >&- 2>&-; sleep 2.5; exit 3")
-    assert (execution.exit_code, execution.timed_out) == (3, False)
-
-
 def test_background_processes_end_with_the_command(bench: Bench) -> None:
     marker = unique()
     execution, out, _ = bench.run("sh", "-c", f"setsid sleep {marker} & sleep 0.1; echo over")
