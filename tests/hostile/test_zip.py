@@ -266,6 +266,11 @@ STRUCTURES: dict[str, bytes] = {
         honest(), end=lambda end: end_records(replace(end, directory_size=end.directory_size + 1))
     ),
     "a directory of 2^63 bytes": built(honest(), end=lambda end: end_records(replace(end, directory_size=1 << 63))),
+    "a directory that would end beyond 2^64": (
+        struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 3 << 8 | 45, 45, 0, 0, 0, 0, (1 << 64) - 1, (1 << 64) - 1)
+        + struct.pack("<4sLQL", b"PK\x06\x07", 0, 0, 1)
+        + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0, 0, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    ),
     "a directory on another disk": built(honest(), end=lambda end: patched(end_records(end), 4, "<H", 1)),
     "ZIP64's end where it is not needed": built(
         honest(),
